@@ -1,0 +1,48 @@
+# make quickstart   the main job on real data
+# make test         the tests;  make lint: style and types;  make lock: pin the dependencies anew
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip
+UV_VERSION := 0.13.9
+
+.PHONY: quickstart test lint format lock clean
+
+quickstart: $(VENV)/.run
+	$(BIN)/medgraft quickstart
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(BIN)/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+# The lock holds exact versions with hashes; the project itself is installed in place, without fetching anything more.
+$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/uv
+	$(UV) install --require-hashes --requirements requirements.lock
+	$(UV) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	$(UV) install --require-hashes --requirements requirements-dev.lock
+	touch $@
+
+lock: | $(BIN)/uv
+	$(UV) compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	  --extra quickstart --extra notebooks --output-file requirements.lock pyproject.toml
+	$(UV) compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	  --extra quickstart --extra notebooks --extra dev --constraints requirements.lock \
+	  --output-file requirements-dev.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

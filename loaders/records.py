@@ -1,0 +1,103 @@
+"""The vocabulary that everything in medgraft speaks: small frozen records.
+
+Standard library only, so that any package can import it at no cost. Gold annotation and prediction are the same
+thing, a `Document`; an evaluator compares the one with the other. Bulk data never takes this form: millions of rows
+move as Arrow tables with the same field names (`loaders.tables`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """A node of the graph. `id` is a CURIE (`HP:0001250`), or the CUI for UMLS."""
+
+    id: str
+    name: str
+    aliases: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    definition: str | None = None
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Triple:
+    """A fact: head, relation, tail. Unpacks into these three; the rest says where the fact comes from.
+
+    `sources` names the vocabularies or files that state the fact, `evidence` holds one JSON object for each statement
+    that carries qualifiers (frequency, onset, reference, ...). Two triples are equal when the facts are.
+    """
+
+    head: str
+    relation: str
+    tail: str
+    sources: tuple[str, ...] = field(default=(), compare=False)
+    evidence: tuple[str, ...] = field(default=(), compare=False)
+    head_name: str | None = field(default=None, compare=False)
+    tail_name: str | None = field(default=None, compare=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self.head, self.relation, self.tail))
+
+    def __str__(self) -> str:
+        return f"{self.head_name or self.head} --{self.relation}--> {self.tail_name or self.tail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A scored concept for a mention; `alias` is the name through which it was found. A higher score is better."""
+
+    concept_id: str
+    score: float
+    alias: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A span of text that names a concept: characters [start, end) of the document's text.
+
+    The text itself is `document.text[start:end]`, never stored twice. `concept_id` is None for NIL. A composite gold
+    mention, which names several concepts at once, joins their ids with `|`.
+    """
+
+    start: int
+    end: int
+    type: str = ""
+    concept_id: str | None = None
+    score: float | None = field(default=None, compare=False)
+    candidates: tuple[Candidate, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A relation between two concepts that a document states; `head` and `tail` are concept ids."""
+
+    head: str
+    relation: str
+    tail: str
+    score: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text with its annotation, gold or predicted. Iterating gives the mentions, in their order in the text."""
+
+    id: str
+    text: str
+    mentions: tuple[Mention, ...] = ()
+    relations: tuple[Relation, ...] = ()
+
+    def __iter__(self) -> Iterator[Mention]:
+        return iter(self.mentions)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question over a context, with its options or answer spans where the task has them."""
+
+    id: str
+    text: str
+    context: str
+    options: tuple[str, ...] = ()
+    answer: str | None = None
