@@ -1,0 +1,60 @@
+"""Files in, records out: readers of ontology dumps and text corpora, one module a format.
+
+What a name needs is imported when the name is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loaders.conll import read_conll
+    from loaders.errors import InputError, MedgraftError
+    from loaders.folders import new_folder
+    from loaders.gsc import read_gsc
+    from loaders.ontology import detect_format, read_ontology
+    from loaders.pubtator import read_pubtator, write_pubtator
+    from loaders.records import Candidate, Concept, Document, Mention, Question, Relation, Triple
+    from loaders.tables import Account, Batch
+
+__all__ = [
+    "Account",
+    "Batch",
+    "Candidate",
+    "Concept",
+    "Document",
+    "InputError",
+    "MedgraftError",
+    "Mention",
+    "Question",
+    "Relation",
+    "Triple",
+    "detect_format",
+    "new_folder",
+    "read_conll",
+    "read_gsc",
+    "read_ontology",
+    "read_pubtator",
+    "write_pubtator",
+]
+
+_MODULES = {
+    "loaders.conll": ("read_conll",),
+    "loaders.errors": ("InputError", "MedgraftError"),
+    "loaders.folders": ("new_folder",),
+    "loaders.gsc": ("read_gsc",),
+    "loaders.ontology": ("detect_format", "read_ontology"),
+    "loaders.pubtator": ("read_pubtator", "write_pubtator"),
+    "loaders.records": ("Candidate", "Concept", "Document", "Mention", "Question", "Relation", "Triple"),
+    "loaders.tables": ("Account", "Batch"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

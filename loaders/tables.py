@@ -105,4 +105,9 @@ class Rows:
                 self._rows[table] = []
                 schema = SCHEMAS[table]
                 columns = zip(*rows, strict=True)
-                yield Batch(table, pa.record_batch([pa.array(c, t) for c, t in zip(columns, schema.types, strict=True)], schema=schema))
+                yield Batch(
+                    table,
+                    pa.record_batch(
+                        [pa.array(c, t) for c, t in zip(columns, schema.types, strict=True)], schema=schema
+                    ),
+                )
