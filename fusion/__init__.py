@@ -1,0 +1,52 @@
+"""Where text meets graph: knowledge attention, fused models, their explanation, and the command line.
+
+What a name needs is imported when the name is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusion.attention import Knowledge, KnowledgeAttention
+    from fusion.corpora import Corpus, load_corpus
+    from fusion.explanation import Effect, Explanation
+    from fusion.knowledge import KnowledgeTable
+    from fusion.model import FusedEncoder, FusedModel, load
+    from fusion.quickstart import run_quickstart
+    from fusion.training import train
+
+__all__ = [
+    "Corpus",
+    "Effect",
+    "Explanation",
+    "FusedEncoder",
+    "FusedModel",
+    "Knowledge",
+    "KnowledgeAttention",
+    "KnowledgeTable",
+    "load",
+    "load_corpus",
+    "run_quickstart",
+    "train",
+]
+
+_HOMES = {
+    "Corpus": "corpora",
+    "Effect": "explanation",
+    "Explanation": "explanation",
+    "FusedEncoder": "model",
+    "FusedModel": "model",
+    "Knowledge": "attention",
+    "KnowledgeAttention": "attention",
+    "KnowledgeTable": "knowledge",
+    "load": "model",
+    "load_corpus": "corpora",
+    "run_quickstart": "quickstart",
+    "train": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,5 @@
+"""`python -m fusion` is `medgraft`."""
+
+from fusion.cli import main
+
+main()

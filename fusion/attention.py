@@ -1,0 +1,218 @@
+"""Knowledge attention: the one new layer, placed between two blocks of an encoder.
+
+Every mention of a sentence brings a few candidate concepts, each with some neighbours in the graph. The layer weighs
+the candidates (and NIL), gathers what they know into one vector a mention, and lets every piece of the sentence attend
+to the mentions. NIL and the null slot carry zero, and no bias lies on the way of the values: where nothing is linked,
+the hidden states leave the layer exactly as they came.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+PREFIX = "knowledge."
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What the mentions of one batch bring along. M mentions, K candidates, N neighbours, U distinct concepts.
+
+    Shapes:
+        sentence: (M,) row of the batch that the mention stands in
+        slot: (M,) its number within that row, counted from 0
+        start, end: (M,) pieces [start, end) of that row
+        candidates: (M, K) rows of `vectors`; anything where `candidate_mask` is False
+        candidate_mask: (M, K) which candidates are there
+        priors: (M, K) natural logarithm of the linker's score
+        neighbours: (U, N) rows of `vectors`: the other end of each fact of a concept
+        relations: (U, N) relation and direction of that fact, as an index into the layer's relation vectors
+        fact_mask: (M, K, N) which facts are there
+        vectors: (U, D) rows of the concept table
+        types: (U,) index of the concept's semantic type
+        rows: (U,) where the concept stands in the concept table; for explanation, the layer does not read it
+    """
+
+    sentence: Tensor
+    slot: Tensor
+    start: Tensor
+    end: Tensor
+    candidates: Tensor
+    candidate_mask: Tensor
+    priors: Tensor
+    neighbours: Tensor
+    relations: Tensor
+    fact_mask: Tensor
+    vectors: Tensor
+    types: Tensor
+    rows: Tensor
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Tensor]) -> "Knowledge | None":
+        """What a batch carries under `knowledge.<field>`; None for a batch without mentions."""
+        names = [field.name for field in fields(cls)]
+        if f"{PREFIX}{names[0]}" not in batch:
+            return None
+        return cls(*(batch[f"{PREFIX}{name}"] for name in names))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The entries that `of` reads back from a batch."""
+        return {f"{PREFIX}{field.name}": getattr(self, field.name) for field in fields(self)}
+
+    def without(self, candidates: Tensor | None = None, facts: Tensor | None = None) -> "Knowledge":
+        """The same knowledge without the marked candidates (M, K) or facts (M, K, N)."""
+        kept = self.candidate_mask if candidates is None else self.candidate_mask & ~candidates
+        return replace(
+            self, candidate_mask=kept, fact_mask=self.fact_mask if facts is None else self.fact_mask & ~facts
+        )
+
+
+class KnowledgeAttention(nn.Module):
+    r"""Candidate mixture with NIL, neighbour attention and recontextualisation, behind a gate.
+
+    For mention m over pieces [i, j), candidate c and its facts (r, n):
+
+        s_m  = LN(W_s sum_t softmax_t(w_p h_t) h_t)                        span
+        x_c  = LN(A E_c + T[type(c)])                                      candidate
+        f_cn = A E_n + B[r]                                                fact
+        g_c  = x_c + sum_n softmax_n((W_q s_m) (W_k f_cn) / sqrt(e)) W_v f_cn    with a null slot of value zero
+        a    = softmax over NIL and c of (W_1 s_m) (W_2 g_c) / sqrt(e) + w log prior(c)
+        k_m  = sum over c, not NIL, of a_c g_c
+        z_t  = MHA(U_q h_t; keys [null, U_k(s_m + k_m)]; values [0, U_v k_m]),  + a learned bias where t lies in m
+        h'_t = h_t + sigmoid(w_g [h_t; z_t] + b_g) W_o z_t
+
+    E is the concept table (usually TransE), frozen. W_o starts at zero, so the layer starts as the identity, and its
+    whole matrix gets a gradient from the first step; b_g starts at -2. Based on the designs of KnowBERT (Peters et al.,
+    2019: candidates with priors, recontextualisation) and SMedBERT (Zhang et al., 2021: neighbours); what differs is
+    NIL of value zero, the identity at the start, and that mentions are weighed by position too.
+
+    Known weakness: a mention is pooled over its own pieces only, so the candidates are weighed by the context that the
+    blocks below have put into these pieces.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        *,
+        embedding_dim: int,
+        num_types: int,
+        num_relations: int,
+        size: int = 128,
+        num_heads: int = 4,
+        mention_dropout: float = 0.15,
+        sentence_dropout: float = 0.1,
+    ) -> None:
+        """`num_relations` counts each direction of a relation; the dropouts turn mentions to NIL in training."""
+        super().__init__()
+        self.size, self.num_heads = size, num_heads
+        self.mention_dropout, self.sentence_dropout = mention_dropout, sentence_dropout
+        self.pooling = nn.Linear(hidden_size, 1)
+        self.span = nn.Linear(hidden_size, size)
+        self.span_norm = nn.LayerNorm(size)
+        self.concept = nn.Linear(embedding_dim, size)
+        self.types = nn.Embedding(num_types, size)
+        self.concept_norm = nn.LayerNorm(size)
+        self.relations = nn.Embedding(num_relations, size)
+        self.fact_query = nn.Linear(size, size, bias=False)
+        self.fact_key = nn.Linear(size, size, bias=False)
+        self.fact_value = nn.Linear(size, size, bias=False)
+        self.null_fact = nn.Parameter(torch.zeros(size))
+        self.link_query = nn.Linear(size, size, bias=False)
+        self.link_key = nn.Linear(size, size, bias=False)
+        self.nil = nn.Parameter(torch.zeros(size))
+        self.nil_bias = nn.Parameter(torch.zeros(()))
+        self.prior_weight = nn.Parameter(torch.ones(()))
+        self.query = nn.Linear(hidden_size, size)
+        self.key = nn.Linear(size, size)
+        self.value = nn.Linear(size, size, bias=False)
+        self.null_key = nn.Parameter(torch.zeros(size))
+        self.inside_bias = nn.Parameter(torch.full((num_heads,), 4.0))
+        self.gate = nn.Linear(hidden_size + size, 1)
+        self.output = nn.Linear(size, hidden_size, bias=False)
+        nn.init.normal_(self.types.weight, std=0.02)
+        nn.init.normal_(self.relations.weight, std=0.02)
+        nn.init.constant_(self.gate.bias, -2.0)
+        nn.init.zeros_(self.output.weight)
+
+    def forward(self, hidden: Tensor, knowledge: Knowledge) -> Tensor:
+        """Hidden states (B, T, hidden_size) with the knowledge of their mentions grafted on; same shape."""
+        if len(knowledge.sentence) == 0:
+            return hidden
+        if self.training:
+            knowledge = self._drop_mentions(knowledge)
+        span, _, mention = self.mentions(hidden, knowledge)
+        recontextualised = self._recontextualise(hidden, span, mention, knowledge)
+        gate = torch.sigmoid(self.gate(torch.cat([hidden, recontextualised], dim=-1)))
+        return hidden + gate * self.output(recontextualised)
+
+    def mentions(self, hidden: Tensor, knowledge: Knowledge) -> tuple[Tensor, Tensor, Tensor]:
+        """Span vectors (M, e), weights of NIL and the candidates (M, 1 + K), and knowledge vectors (M, e)."""
+        span = self._pool(hidden, knowledge)
+        concepts = self._read_concepts(span, knowledge)
+        scores = torch.einsum("me,mke->mk", self.link_query(span), self.link_key(concepts)) / math.sqrt(self.size)
+        scores = scores + self.prior_weight * knowledge.priors.to(scores.dtype)
+        scores = scores.masked_fill(~knowledge.candidate_mask, -torch.inf)
+        nil = self.link_query(span) @ self.link_key(self.nil) / math.sqrt(self.size) + self.nil_bias
+        weights = torch.softmax(torch.cat([nil[:, None], scores], dim=1), dim=1)
+        return span, weights, torch.einsum("mk,mke->me", weights[:, 1:], concepts)
+
+    def _drop_mentions(self, knowledge: Knowledge) -> Knowledge:
+        """Turn some mentions, and all mentions of some sentences, to NIL, so that the model can do without them."""
+        sentence = knowledge.sentence
+        rows = int(sentence.max()) + 1
+        drop = torch.rand(len(sentence), device=sentence.device) < self.mention_dropout
+        drop |= (torch.rand(rows, device=sentence.device) < self.sentence_dropout)[sentence]
+        return knowledge.without(candidates=drop[:, None].expand_as(knowledge.candidate_mask))
+
+    def _pool(self, hidden: Tensor, knowledge: Knowledge) -> Tensor:
+        """Attentive pooling over all pieces of each mention: (M, e)."""
+        longest = int((knowledge.end - knowledge.start).max())
+        position = knowledge.start[:, None] + torch.arange(longest, device=hidden.device)
+        inside = position < knowledge.end[:, None]
+        pieces = hidden[knowledge.sentence[:, None], position.clamp(max=hidden.shape[1] - 1)]
+        weights = self.pooling(pieces).squeeze(-1).masked_fill(~inside, -torch.inf).softmax(dim=1)
+        return self.span_norm(self.span(torch.einsum("ml,mld->md", weights, pieces)))
+
+    def _read_concepts(self, span: Tensor, knowledge: Knowledge) -> Tensor:
+        """Each candidate together with what its facts say to this mention: (M, K, e)."""
+        rows = self.concept(knowledge.vectors.to(span.dtype))
+        concepts = self.concept_norm(rows + self.types(knowledge.types))[knowledge.candidates]
+        if knowledge.neighbours.shape[1] == 0:
+            return concepts
+        neighbours = knowledge.neighbours[knowledge.candidates]
+        facts = rows[neighbours] + self.relations(knowledge.relations[knowledge.candidates])
+        query = self.fact_query(span)
+        scores = torch.einsum("me,mkne->mkn", query, self.fact_key(facts))
+        scores = scores.masked_fill(~knowledge.fact_mask, -torch.inf)
+        null = (query @ self.fact_key(self.null_fact))[:, None, None].expand(*scores.shape[:2], 1)
+        weights = torch.softmax(torch.cat([null, scores], dim=2) / math.sqrt(self.size), dim=2)[:, :, 1:]
+        return concepts + self.fact_value(torch.einsum("mkn,mkne->mke", weights, facts))
+
+    def _recontextualise(self, hidden: Tensor, span: Tensor, mention: Tensor, knowledge: Knowledge) -> Tensor:
+        """Let every piece attend to the mentions of its sentence and to the null slot: (B, T, e)."""
+        batch, length, _ = hidden.shape
+        sentence, slot = knowledge.sentence, knowledge.slot
+        slots = int(slot.max()) + 1
+        keys = self.null_key.to(span.dtype).expand(batch, 1 + slots, -1).clone()
+        values = span.new_zeros(batch, 1 + slots, self.size)
+        keys[sentence, 1 + slot] = self.key(span + mention).to(keys.dtype)
+        values[sentence, 1 + slot] = self.value(mention).to(values.dtype)
+        filled = torch.zeros(batch, 1 + slots, dtype=torch.bool, device=hidden.device)
+        filled[:, 0] = True
+        filled[sentence, 1 + slot] = True
+        position = torch.arange(length, device=hidden.device)
+        covered = (position >= knowledge.start[:, None]) & (position < knowledge.end[:, None])
+        inside = torch.zeros(batch, 1 + slots, length, dtype=torch.bool, device=hidden.device)
+        inside[sentence, 1 + slot] = covered
+        bias = inside.transpose(1, 2)[:, None] * self.inside_bias[None, :, None, None]
+        bias = bias.masked_fill(~filled[:, None, None], -torch.inf).to(keys.dtype)
+        attended = functional.scaled_dot_product_attention(
+            self._heads(self.query(hidden).to(keys.dtype)), self._heads(keys), self._heads(values), attn_mask=bias
+        )
+        return attended.transpose(1, 2).reshape(batch, length, self.size)
+
+    def _heads(self, states: Tensor) -> Tensor:
+        return states.reshape(*states.shape[:2], self.num_heads, -1).transpose(1, 2)

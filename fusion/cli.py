@@ -1,0 +1,279 @@
+"""The command line: results on stdout, progress and errors on stderr, exit code 0, 1 (bad input) or 2 (bad usage)."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kg.cli import app_query, build
+from loaders.errors import MedgraftError
+
+if TYPE_CHECKING:
+    from loaders import Document
+
+app = typer.Typer(
+    name="medgraft",
+    help="Graft medical knowledge graphs onto language models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("build")(build)
+app.add_typer(app_query, name="query")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder of the run; finished stages in it are reused.")] = Path(
+        "runs/quickstart"
+    ),
+    download: Annotated[bool, typer.Option("--download", help="Fetch missing corpora without asking.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Run the whole path on real data: graph, embeddings, linking, plain and fused NER, explanations, queries.
+
+    Example: medgraft quickstart
+    """
+    from fusion.quickstart import print_summary, run_quickstart
+
+    ask = None if download or not sys.stdin.isatty() else typer.confirm
+    report = run_quickstart(out, download=download, ask=ask, device=device)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        print_summary(report, out)
+
+
+@app.command()
+def embed(
+    graph: Annotated[str, typer.Argument(help="Graph folder, or neo4j://...")],
+    out: Annotated[Path, typer.Option(help="Folder for the embeddings.")],
+    model: Annotated[str, typer.Option(help="PyKEEN model.")] = "TransE",
+    dim: Annotated[int, typer.Option(help="Numbers a concept.")] = 128,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the triples.")] = None,
+    holdout: Annotated[float, typer.Option(help="Share of triples held out to score the embeddings on.")] = 0.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train embeddings of a graph's concepts and relations.
+
+    Example: medgraft embed graphs/hpo --out embeddings/hpo
+    """
+    import kg
+
+    settings = {} if epochs is None else {"epochs": epochs}
+    with kg.connect(graph) as connected:
+        embeddings = kg.train_embeddings(
+            connected, model, dim, out, holdout=holdout, seed=seed, device=device, **settings
+        )
+    summary = {"out": str(out), "concepts": len(embeddings.ids), "relations": len(embeddings.relations)}
+    summary |= {"metrics": embeddings.metrics}
+    _show(summary, as_json)
+
+
+@app.command()
+def link(
+    graph: Annotated[str, typer.Argument(help="Graph folder, neo4j://..., or a saved linker index.")],
+    texts: Annotated[list[str], typer.Argument(help="Texts, or files of plain text (one document each).")],
+    k: Annotated[int, typer.Option("-k", help="Candidates a mention.")] = 5,
+    save: Annotated[Path | None, typer.Option(help="Keep the index in this folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the graph's concepts in text.
+
+    Example: medgraft link graphs/hpo "The boy had absence seizures."
+    """
+    import kg
+
+    if (Path(graph) / "linker.json").is_file():
+        linker = kg.Linker.load(Path(graph))
+    else:
+        with kg.connect(graph) as connected:
+            linker = kg.Linker.build(connected, out=save)
+    documents = [linker(text, k=k) for text in map(_text, texts)]
+    _show_documents(documents, as_json)
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(help="ner")],
+    corpus: Annotated[Path, typer.Option("--train", help="Annotated documents: PubTator, GSC+ or CoNLL.")],
+    dev: Annotated[Path, typer.Option(help="Documents to choose the best epoch on.")],
+    encoder: Annotated[str, typer.Option(help="Hugging Face model folder or name of a BERT-type encoder.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    graph: Annotated[str | None, typer.Option(help="Graph to fuse; without it the model is plain.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help="Embeddings of that graph.")] = None,
+    linker: Annotated[Path | None, typer.Option(help="Saved linker index; built from the graph if absent.")] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training documents.")] = 5,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train a model, fused with a graph or plain.
+
+    Example: medgraft train ner --train train.txt --dev dev.txt --graph graphs/hpo --embeddings embeddings/hpo
+    --encoder bert-base-uncased --out models/ner
+    """
+    import fusion
+    import kg
+    from fusion.corpora import Corpus
+    from loaders import read_corpus
+
+    if (graph is None) != (embeddings is None):
+        raise MedgraftError("a fused model needs both --graph and --embeddings; a plain one neither")
+    documents = Corpus(corpus.stem, tuple(read_corpus(corpus)), tuple(read_corpus(dev)), ())
+    known = None if graph is None else kg.connect(graph)
+    vectors = None if embeddings is None else kg.Embeddings.load(embeddings, known)
+    index = None
+    if known is not None:
+        index = kg.Linker.build(known) if linker is None else kg.Linker.load(linker, known)
+    model = fusion.train(
+        task, documents, known, vectors, index, encoder=encoder, out=out, epochs=epochs, seed=seed, device=device
+    )
+    _show({"out": str(out), "dev": model.scores}, as_json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    documents: Annotated[Path, typer.Argument(help="Annotated documents: PubTator, GSC+ or CoNLL.")],
+    without_graph: Annotated[bool, typer.Option("--without-graph", help="Turn the knowledge off.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score a model on annotated documents: strict span precision, recall and F1.
+
+    Example: medgraft evaluate models/ner test.PubTator.txt
+    """
+    import fusion
+    from loaders import read_corpus
+
+    scores = fusion.load(model, device=device).evaluate(list(read_corpus(documents)), with_graph=not without_graph)
+    _show(scores.as_dict(), as_json)
+
+
+@app.command()
+def annotate(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    texts: Annotated[list[str], typer.Argument(help="Texts, or files: plain text or annotated documents.")],
+    pubtator: Annotated[bool, typer.Option("--pubtator", help="Print PubTator.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Find typed, linked mentions in text.
+
+    Example: medgraft annotate models/ner "She developed ataxia on phenytoin."
+    """
+    import fusion
+    from loaders import Document, write_pubtator
+
+    loaded = fusion.load(model, device=device)
+    documents = [Document(str(number), _text(text)) for number, text in enumerate(texts, 1)]
+    found = list(loaded.pipe(documents))
+    if pubtator:
+        write_pubtator(found, sys.stdout)
+    else:
+        _show_documents(found, as_json)
+
+
+@app.command()
+def explain(
+    model: Annotated[Path, typer.Argument(help="Folder of a fused model.")],
+    text: Annotated[str, typer.Argument(help="A text, or a file of plain text.")],
+    top: Annotated[int, typer.Option(help="Effects shown for each mention.")] = 5,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say which concepts and facts each prediction rests on: each is taken away and the model run again.
+
+    Example: medgraft explain models/ner "She developed ataxia on phenytoin."
+    """
+    import fusion
+
+    explanations = fusion.load(model, device=device).explain(_text(text))
+    if as_json:
+        typer.echo(json.dumps([e.as_dict() for e in explanations], indent=2, ensure_ascii=False))
+    else:
+        for explanation in explanations:
+            typer.echo(explanation.describe(top))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has: versions, devices, Java for the Neo4j tests, corpora.
+
+    Example: medgraft doctor
+    """
+    from fusion.doctor import examine
+
+    _show(examine(), as_json)
+
+
+def main() -> None:
+    """Run the command line; an error that the user can mend is one line on stderr and exit code 1."""
+    try:
+        app()
+    except MedgraftError as error:
+        print(f"medgraft: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("medgraft: stopped; nothing half-written was left behind", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def _text(text_or_file: str) -> str:
+    """The content of a file of that name, or the text itself."""
+    if len(text_or_file) < 256 and "\n" not in text_or_file and Path(text_or_file).is_file():
+        try:
+            return Path(text_or_file).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise MedgraftError(f"{text_or_file} is not UTF-8 text (byte {error.start}); convert it first") from error
+    return text_or_file
+
+
+def _show(values: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    for name, value in values.items():
+        shown = ", ".join(f"{k} {_number(v)}" for k, v in value.items()) if isinstance(value, dict) else _number(value)
+        table.add_row(f"[bold]{name}[/bold]", shown)
+    Console().print(table)
+
+
+def _number(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _show_documents(documents: Sequence["Document"], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        typer.echo(json.dumps([asdict(document) for document in documents], indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    for document in documents:
+        table = Table("mention", "characters", "type", "concept", "score", "candidates", box=None)
+        for m in document.mentions:
+            others = " ".join(f"{c.concept_id} ({c.alias}, {c.score:.2f})" for c in m.candidates[:3])
+            score = "" if m.score is None else f"{m.score:.2f}"
+            text = document.text[m.start : m.end]
+            table.add_row(text, f"{m.start}-{m.end}", m.type, m.concept_id or "NIL", score, others)
+        Console().print(table if document.mentions else "no mention found")

@@ -1,0 +1,156 @@
+"""Annotated corpora: found on this machine, else fetched from their official home, each file checked by SHA-256.
+
+The order is: the folder named by `MEDGRAFT_DATA`, else `../shared/data`, else what an earlier download left in the
+user's cache, else a download where the caller allows it.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from loaders import Document, MedgraftError, read_gsc, read_pubtator
+from loaders.folders import sha256
+
+DATA_VARIABLE = "MEDGRAFT_DATA"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents by split. `silver` marks labels that no person made."""
+
+    name: str
+    train: tuple[Document, ...]
+    dev: tuple[Document, ...]
+    test: tuple[Document, ...]
+    silver: bool = False
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of mentions in the training part, sorted."""
+        return tuple(sorted({m.type for document in self.train for m in document.mentions}))
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a corpus lives in the data folder and on the net: archive, and per file its member and SHA-256."""
+
+    folder: str
+    archive: str
+    files: dict[str, tuple[str, str]]
+
+
+HOMES = {
+    "bc5cdr": Home(
+        "text/bc5cdr",
+        "https://ftp.ncbi.nlm.nih.gov/pub/lu/BC5CDR/CDR_Data.zip",
+        {
+            f"CDR_{part}Set.PubTator.txt": (f"CDR_Data/CDR.Corpus.v010516/CDR_{part}Set.PubTator.txt", digest)
+            for part, digest in {
+                "Training": "7afcec134e3d4871e74b0398d92850d3c9ac94c0bdc780003f2d60184c012bd8",
+                "Development": "9e18d8e700168887a7919e62f67ac2ce2357e3f409a48ee992906abdd80fe3e5",
+                "Test": "a3c48d5f35bdfce20c2371778abedc9fd24d1da092207072e5181ad53c8d0e2f",
+            }.items()
+        },
+    ),
+    "gsc_plus": Home(
+        "text/gsc_plus",
+        "https://github.com/ncbi-nlp/PhenoTagger/raw/050b61c6d4dbf66ee1f78bbb551f0f919c90366b/data/corpus.zip",
+        {
+            f"GSCplus_{part}_gold.tsv": (f"corpus/GSC/GSCplus_{part}_gold.tsv", digest)
+            for part, digest in {
+                "dev": "56c27102efe209a8f75dd4eee1d65dae5d141860f8aa728c75501b6deac1ab96",
+                "test": "5e220a14b8a1a2d811f28c7a3cf813be16e7e21b17afe6f19f0f1e159967104e",
+            }.items()
+        },
+    ),
+}
+
+
+def find_corpus(name: str, *, download: bool = False) -> Path | None:
+    """The folder that holds the corpus, every file checked; None if it is nowhere and may not be downloaded.
+
+    Raises:
+        MedgraftError: a file differs from the published one, or the download fails.
+    """
+    home = HOMES[name]
+    for root in _roots():
+        folder = root / home.folder
+        if all((folder / file).is_file() for file in home.files):
+            return _checked(folder, home)
+    return _checked(_download(name, home), home) if download else None
+
+
+def load_corpus(name: str, *, download: bool = False) -> Corpus | None:
+    """BC5CDR (`bc5cdr`) or GSC+ (`gsc_plus`, which has no training part); None where `find_corpus` finds none."""
+    folder = find_corpus(name, download=download)
+    if folder is None:
+        return None
+    if name == "gsc_plus":
+        dev, test = (tuple(read_gsc(folder / f"GSCplus_{part}_gold.tsv")) for part in ("dev", "test"))
+        return Corpus(name, (), dev, test)
+    parts = ("Training", "Development", "Test")
+    return Corpus(name, *(tuple(read_pubtator(folder / f"CDR_{part}Set.PubTator.txt")) for part in parts))
+
+
+def where_to_put(name: str) -> str:
+    """One sentence that tells the user how to provide a corpus."""
+    return (
+        f"{name} was found neither in ${DATA_VARIABLE} nor in {_shared()}; set {DATA_VARIABLE} to a folder with "
+        f"{HOMES[name].folder}/, or allow the download with --download"
+    )
+
+
+def _roots() -> list[Path]:
+    named = os.environ.get(DATA_VARIABLE)
+    return [Path(named) if named else _shared(), _cache()]
+
+
+def _shared() -> Path:
+    """Beside the checkout of the project."""
+    return Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def _cache() -> Path:
+    import pooch
+
+    return Path(pooch.os_cache("medgraft"))
+
+
+def _checked(folder: Path, home: Home) -> Path:
+    for file, (_, digest) in home.files.items():
+        if (found := sha256(folder / file)) != digest:
+            raise MedgraftError(
+                f"{folder / file} has SHA-256 {found[:12]}..., the published file {digest[:12]}...; "
+                "remove it and fetch it again"
+            )
+    return folder
+
+
+def _download(name: str, home: Home) -> Path:
+    """Fetch the archive and unpack the corpus's files alone into the cache."""
+    import logging
+
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    folder = _cache() / home.folder
+    members = [member for member, _ in home.files.values()]
+    try:
+        paths = pooch.retrieve(
+            home.archive,
+            known_hash=None,  # the files are checked one by one: an archive may be packed anew
+            path=_cache() / "archives",
+            fname=f"{name}.zip",
+            processor=pooch.Unzip(members=members),
+            progressbar=True,
+        )
+    except (requests.RequestException, OSError, ValueError) as error:
+        raise MedgraftError(
+            f"cannot download {name} from {home.archive} ({type(error).__name__}); "
+            f"put {home.folder}/ into a folder and set {DATA_VARIABLE} to it"
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in map(Path, paths):
+        path.replace(folder / path.name)
+    return folder

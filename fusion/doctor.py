@@ -1,0 +1,54 @@
+"""What this machine has of what medgraft can use."""
+
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+
+from fusion.corpora import HOMES, find_corpus
+from loaders.errors import MedgraftError
+
+PACKAGES = (
+    "medgraft",
+    "torch",
+    "transformers",
+    "accelerate",
+    "pykeen",
+    "faiss-gpu",
+    "faiss-cpu",
+    "ladybug",
+    "neo4j",
+    "spacy",
+    "scispacy",
+    "numpy",
+    "polars",
+    "pyarrow",
+)
+
+
+def examine() -> dict[str, object]:
+    """Versions, devices, tools and corpora, each with what to do where something is missing."""
+    import torch
+
+    found: dict[str, object] = {"python": platform.python_version(), "machine": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    cards = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    found["CPU threads"] = torch.get_num_threads()
+    found["CUDA"] = ", ".join(cards) or "no device: training runs on the CPU"
+    found["bfloat16"] = "yes" if cards and torch.cuda.is_bf16_supported() else "on the CPU only"
+    for tool in ("java", "mvn"):
+        found[tool] = "found" if shutil.which(tool) else "missing: only the Neo4j tests need it"
+    for name in HOMES:
+        found[f"corpus {name}"] = _corpus(name)
+    return found
+
+
+def _corpus(name: str) -> str:
+    try:
+        folder = find_corpus(name)
+    except MedgraftError as error:
+        return str(error)
+    return "found" if folder else "not found: set MEDGRAFT_DATA, or let 'medgraft quickstart --download' fetch it"
