@@ -1,0 +1,51 @@
+"""Everything that can be done with the graph without a language model: build, store, query, embed, index, link.
+
+Names are imported on first use, so that `import kg` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kg.building import build
+    from kg.embeddings import Embeddings, train_embeddings
+    from kg.graph import Graph, connect
+    from kg.linking import Linker
+    from kg.ranking import evaluate_ranking, split_triples
+    from kg.results import Records
+
+__all__ = [
+    "Embeddings",
+    "Graph",
+    "Linker",
+    "Records",
+    "build",
+    "connect",
+    "evaluate_ranking",
+    "split_triples",
+    "train_embeddings",
+]
+
+_HOMES = {
+    "Embeddings": "kg.embeddings",
+    "Graph": "kg.graph",
+    "Linker": "kg.linking",
+    "Records": "kg.results",
+    "build": "kg.building",
+    "connect": "kg.graph",
+    "evaluate_ranking": "kg.ranking",
+    "split_triples": "kg.ranking",
+    "train_embeddings": "kg.embeddings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kg' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
