@@ -1,0 +1,32 @@
+"""Text without a graph: encoder, alignment of characters and word pieces, tagging, training, scores."""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "BlockState": "encoder",
+    "Encoder": "encoder",
+    "History": "training",
+    "MentionScores": "evaluation",
+    "MentionTagger": "tagging",
+    "TagScheme": "tagging",
+    "Tagger": "tagging",
+    "Window": "alignment",
+    "collate": "alignment",
+    "evaluate_mentions": "evaluation",
+    "fit": "training",
+    "freeze_blocks": "encoder",
+    "isolated_seed": "training",
+    "predict": "tagging",
+    "resolve_device": "encoder",
+    "windows": "alignment",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Load torch and transformers only when a name is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'lm' has no attribute {name!r}")
+    return getattr(import_module(f"lm.{_HOME[name]}"), name)

@@ -1,0 +1,213 @@
+"""Exact alignment of characters, words and word pieces, and long documents as overlapping windows.
+
+A word is a run of letters and digits, or one other visible character, whatever the tokenizer; words that a tokenizer
+puts into one piece are one word. So every piece lies in one word, and labels live on words.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lm.encoder import Array, Encoder
+from loaders.errors import MedgraftError
+
+# Combining marks belong to their letter; the ideographs of Chinese, which writes no spaces, are words by themselves.
+_MARKS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_IDEOGRAPHS}]|(?:(?![{_IDEOGRAPHS}])[\w{_MARKS}])+|[^\w\s]")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """A stretch of a document that fits the encoder, special pieces included.
+
+    Every word of a document is owned by exactly one of its windows, the one in which it is furthest from a cut.
+    T pieces in the window, W words in the whole document.
+    """
+
+    document: int
+    """Position of the document in the list that was windowed."""
+    input_ids: Array
+    """(T,)"""
+    offsets: Array
+    """(T, 2) characters [start, end) of the document without surrounding space; (-1, -1) for special pieces."""
+    words: Array
+    """(T,) index of the piece's word in the document; -1 for special pieces and for pieces of mere space."""
+    first: Array
+    """(T,) true on the first piece of a word."""
+    owned: tuple[int, int]
+    """The words [start, end) of the document that this window owns."""
+    word_spans: Array
+    """(W, 2) characters [start, end) of ALL words of the document; one array for all its windows."""
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def owned_first(self) -> Array:
+        """(T,) true on the first piece of each word that this window owns."""
+        mask: Array = self.first & (self.words >= self.owned[0]) & (self.words < self.owned[1])
+        return mask
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Characters [start, end) of the document that the window covers; (0, 0) if it holds no text."""
+        inside = self.offsets[self.offsets[:, 0] >= 0]
+        return (int(inside[0, 0]), int(inside[-1, 1])) if len(inside) else (0, 0)
+
+    def pieces_of(self, start: int, end: int) -> tuple[int, int]:
+        """The pieces [i, j) of this window that overlap the characters [start, end); (0, 0) if none does."""
+        if start >= end:
+            return 0, 0
+        found = np.flatnonzero((self.offsets[:, 1] > start) & (self.offsets[:, 0] < end))
+        return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
+
+
+def words_of(word_spans: Array, start: int, end: int) -> tuple[int, int]:
+    """The words [i, j) of (W, 2) sorted `word_spans` that overlap the characters [start, end); i == j if none does."""
+    i = int(np.searchsorted(word_spans[:, 1], start, side="right"))
+    j = int(np.searchsorted(word_spans[:, 0], end, side="left"))
+    return (i, j) if start < end and i < j else (i, i)
+
+
+def windows(texts: Sequence[str], encoder: Encoder, max_pieces: int | None = None, stride: int = 32) -> list[Window]:
+    """Cut texts into windows of at most `max_pieces`, at word borders; nothing is truncated.
+
+    Every text gives at least one window, if need be without a word. `stride` pieces, as far as whole words allow, are
+    shared by neighbouring windows. Only a word longer than a window is itself cut; its first window owns it.
+
+    Raises:
+        MedgraftError: the window is longer than the encoder allows or leaves no room beside the stride.
+    """
+    longest = encoder.max_pieces if max_pieces is None else max_pieces
+    capacity = longest - len(encoder.prefix_ids) - len(encoder.suffix_ids)
+    if longest > encoder.max_pieces:
+        raise MedgraftError(f"max_pieces is {longest}, but the encoder takes at most {encoder.max_pieces}")
+    if not 0 <= stride < capacity:
+        raise MedgraftError(f"max_pieces of {longest} leaves no room for a stride of {stride}; lower the stride")
+    result: list[Window] = []
+    for document, (text, (ids, offsets)) in enumerate(zip(texts, encoder.pieces(texts), strict=True)):
+        spans, words, offsets = _align(text, offsets)
+        first = _starts(words)
+        cuts = _cuts(_atoms(first, capacity), capacity, stride)
+        owners = _owners(words, len(spans), cuts)
+        for number, (i, j) in enumerate(cuts):
+            owned = np.searchsorted(owners, number, side="left"), np.searchsorted(owners, number, side="right")
+            result.append(
+                Window(
+                    document,
+                    np.concatenate([encoder.prefix_ids, ids[i:j], encoder.suffix_ids]).astype(np.int64),
+                    _framed(offsets[i:j], encoder),
+                    _framed(words[i:j], encoder),
+                    _framed(first[i:j], encoder, fill=False),
+                    (int(owned[0]), int(owned[1])),
+                    spans,
+                )
+            )
+    return result
+
+
+def collate(
+    group: Sequence[Window], encoder: Encoder, *extras: Callable[[Sequence[Window]], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """One padded batch: `input_ids` and `attention_mask`, both (B, T), and whatever the extras add from the windows."""
+    longest = max(len(window) for window in group)
+    input_ids = np.full((len(group), longest), encoder.pad_id, dtype=np.int64)
+    mask = np.zeros((len(group), longest), dtype=np.int64)
+    for row, window in enumerate(group):
+        input_ids[row, : len(window)] = window.input_ids
+        mask[row, : len(window)] = 1
+    batch = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask)}
+    for extra in extras:
+        batch |= extra(group)
+    return batch
+
+
+def _align(text: str, offsets: Array) -> tuple[Array, Array, Array]:
+    """Word spans (W, 2), the word of each piece (N,), and the piece offsets (N, 2) without surrounding space."""
+    spans = np.array([match.span() for match in _WORD.finditer(text)], dtype=np.int32).reshape(-1, 2)
+    start, end = offsets[:, 0], offsets[:, 1]
+    low = np.searchsorted(spans[:, 1], start, side="right")
+    high = np.searchsorted(spans[:, 0], end, side="left") - 1
+    visible = (low <= high) & (start < end)
+    low, high = low[visible], high[visible]
+    trimmed = np.full_like(offsets, -1)
+    trimmed[visible, 0] = np.maximum(start[visible], spans[low, 0])
+    trimmed[visible, 1] = np.minimum(end[visible], spans[high, 1])
+
+    # Words that share a piece become one; words without any piece, which the tokenizer dropped, go.
+    steps = np.zeros(len(spans) + 1, dtype=np.int64)
+    np.add.at(steps, low, 1)
+    np.add.at(steps, high, -1)
+    joined = np.cumsum(steps)[: len(spans)] > 0  # to the next word
+    group = np.cumsum(np.concatenate([[0], ~joined[:-1]])) if len(spans) else np.zeros(0, dtype=np.int64)
+    kept, index = np.unique(group[low], return_inverse=True)
+    starts, ends = np.searchsorted(group, kept, side="left"), np.searchsorted(group, kept, side="right") - 1
+    words = np.full(len(offsets), -1, dtype=np.int32)
+    words[visible] = index
+    return np.stack([spans[starts, 0], spans[ends, 1]], axis=1), words, trimmed
+
+
+def _starts(words: Array) -> Array:
+    """(N,) true on the first piece of each word."""
+    first = np.zeros(len(words), dtype=bool)
+    visible = np.flatnonzero(words >= 0)
+    first[visible[np.unique(words[visible], return_index=True)[1]]] = True
+    return first
+
+
+def _atoms(first: Array, capacity: int) -> Array:
+    """Borders (A + 1,) between the stretches of pieces that stay together: words, or slices of an overlong one."""
+    borders = [0]
+    for border in [*np.flatnonzero(first).tolist(), len(first)]:
+        while border - borders[-1] > capacity:
+            borders.append(borders[-1] + capacity)
+        if border > borders[-1]:
+            borders.append(border)
+    return np.array(borders)
+
+
+def _cuts(atoms: Array, capacity: int, stride: int) -> list[tuple[int, int]]:
+    """The pieces [i, j) of each window: as many whole atoms as fit, the next window `stride` pieces before the end."""
+    cuts: list[tuple[int, int]] = []
+    i = 0
+    while True:
+        last = int(np.searchsorted(atoms, i + capacity, side="right")) - 1
+        j = int(atoms[last])
+        cuts.append((i, j))
+        if last + 1 == len(atoms):
+            return cuts
+        # The next window must at least hold one atom more.
+        earliest = max(j - stride, int(atoms[last + 1]) - capacity)
+        i = int(atoms[np.searchsorted(atoms, earliest, side="left")])
+
+
+def _owners(words: Array, count: int, cuts: list[tuple[int, int]]) -> Array:
+    """(W,) the window that owns each word: where it is whole and furthest from a cut, the first of equals."""
+    visible = np.flatnonzero(words >= 0)
+    low = visible[np.searchsorted(words[visible], np.arange(count), side="left")]
+    high = visible[np.searchsorted(words[visible], np.arange(count), side="right") - 1] + 1
+    # An overlong word is whole nowhere: the last window that holds its first piece owns it.
+    owners = np.searchsorted([i for i, _ in cuts], low, side="right") - 1
+    best = np.full(count, -1)
+    for number, (i, j) in enumerate(cuts):
+        whole = slice(np.searchsorted(low, i, side="left"), np.searchsorted(high, j, side="right"))
+        # The ends of the document are no cuts.
+        left = low[whole] - (i if number else -len(words))
+        right = (j if number + 1 < len(cuts) else 2 * len(words)) - high[whole]
+        room = np.minimum(left, right)
+        better = room > best[whole]
+        owners[whole][better] = number
+        best[whole][better] = room[better]
+    return owners
+
+
+def _framed(values: Array, encoder: Encoder, fill: int | bool = -1) -> Array:
+    """With rows for the special pieces before and after."""
+    before, after = len(encoder.prefix_ids), len(encoder.suffix_ids)
+    widths = [(before, after)] + [(0, 0)] * (values.ndim - 1)
+    return np.pad(values, widths, constant_values=fill)

@@ -1,0 +1,341 @@
+"""Load a BERT-type encoder with its tokenizer; text to hidden states, whole or in two halves.
+
+The only module that knows transformers. The encoder is wrapped, never copied: what has to happen between two blocks
+(knowledge fusion, caching, explanation) happens in hooks on the blocks of the Hugging Face model itself.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging as _hf_logging
+
+from loaders.errors import MedgraftError
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+Array = npt.NDArray[Any]
+
+Change = Callable[[Tensor], Tensor]
+"""Hidden states (B, T, d) in, hidden states (B, T, d) out."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockState:
+    """What the blocks above `after_block` need: the hidden states below them and their further arguments.
+
+    All blocks of one model take the same further arguments (mask, positions), so a state made at one depth serves at
+    any other: to go on from cached hidden states, take `replace(encoder.lower(batch, 0), after_block=k)`, which runs
+    the embedding layer only, and hand the cached states to `upper`.
+    """
+
+    hidden: Tensor
+    """(B, T, d)"""
+    after_block: int
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+
+class Encoder(nn.Module):
+    """A Hugging Face encoder of the BERT, RoBERTa, ELECTRA or DistilBERT shape, with its tokenizer.
+
+    The shape: one stack of transformer blocks whose last output is the output of the model.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.tokenizer = tokenizer
+        self.prefix_ids, self.suffix_ids = _frame(tokenizer)
+        self._blocks_name = _find_blocks(model)
+        self._frozen = 0
+        self.eval()
+
+    @classmethod
+    def load(cls, name_or_folder: str | Path, *, download: bool = False) -> "Encoder":
+        """Load from a Hugging Face model folder, or by name from the local Hugging Face cache.
+
+        Weights are read from safetensors only, in float32. Nothing is fetched unless `download` is set.
+
+        Raises:
+            MedgraftError: the folder misses a file, the name is not in the cache, weights are missing or in another
+                format, or the architecture is not of a supported shape.
+        """
+        name = str(name_or_folder)
+        if Path(name).is_dir():
+            _check_folder(Path(name))
+        with _quiet():
+            try:
+                return cls(*_from_pretrained(name, local_only=Path(name).is_dir() or not download))
+            except (OSError, ValueError, KeyError, ImportError) as error:
+                raise MedgraftError(_why_not(name, error)) from error
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks of the wrapped model, lowest first."""
+        # By name, not as a second attribute: every parameter must be registered once.
+        blocks: nn.ModuleList = self.model.get_submodule(self._blocks_name)
+        return blocks
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.model.config.hidden_size)
+
+    @property
+    def num_blocks(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def max_pieces(self) -> int:
+        """Longest input in pieces, special ones included: what the position table and the tokenizer both allow."""
+        positions = next(m for n, m in self.model.named_modules() if n.endswith("position_embeddings"))
+        # RoBERTa numbers its positions from padding_idx + 1.
+        usable = positions.num_embeddings - (0 if positions.padding_idx is None else positions.padding_idx + 1)
+        return min(int(usable), int(self.tokenizer.model_max_length))
+
+    @property
+    def pad_id(self) -> int:
+        return int(self.tokenizer.pad_token_id)
+
+    def forward(self, batch: dict[str, Tensor], after_block: int | None = None, change: Change | None = None) -> Tensor:
+        """Hidden states (B, T, d) of the last block for `input_ids` and `attention_mask`, both (B, T).
+
+        With `after_block=k` and `change=f`, the hidden states after k blocks have run are replaced by `f(hidden)`
+        before block k + 1 sees them; k runs from 1 to `num_blocks`. `f` runs once, gradient checkpointing or not.
+        """
+        if change is None or after_block is None:
+            return self._run(batch)
+        self._check_depth(after_block, lowest=1)
+        handle = self.blocks[after_block - 1].register_forward_hook(lambda _module, _inputs, hidden: change(hidden))
+        try:
+            return self._run(batch)
+        finally:
+            handle.remove()
+
+    def lower(self, batch: dict[str, Tensor], after_block: int) -> BlockState:
+        """Run the embedding layer and the first `after_block` blocks only (0 to `num_blocks`)."""
+        self._check_depth(after_block, lowest=0)
+        at_end = after_block == self.num_blocks
+
+        def stop(_module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], *output: Tensor) -> None:
+            hidden, *others = arguments
+            raise _Stop(BlockState(output[0] if at_end else hidden, after_block, tuple(others), keywords))
+
+        if at_end:
+            handle = self.blocks[-1].register_forward_hook(stop, with_kwargs=True)
+        else:
+            handle = self.blocks[after_block].register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            self._run(batch)
+        except _Stop as stopped:
+            return stopped.state
+        finally:
+            handle.remove()
+        raise AssertionError("the model returned without passing its own blocks")
+
+    def upper(self, state: BlockState, hidden: Tensor) -> Tensor:
+        """Run the blocks above `state.after_block` on `hidden` (B, T, d) and give the last hidden states (B, T, d)."""
+        for block in self.blocks[state.after_block :]:
+            hidden = block(hidden, *state.arguments, **state.keywords)
+        return hidden
+
+    def pieces(self, texts: Sequence[str]) -> list[tuple[Array, Array]]:
+        """Input ids (N,) and character offsets (N, 2) of each text, without special pieces, never truncated.
+
+        A special piece spelt out in a text ("[SEP]", "</s>") is read as plain text.
+        """
+        if not texts:
+            return []
+        # A lone surrogate cannot be encoded; its stand-in has the same length, so that offsets stay true.
+        found = self.tokenizer(
+            [_SURROGATES.sub("\ufffd", text) for text in texts],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            truncation=False,
+            split_special_tokens=True,
+            verbose=False,
+        )
+        return [
+            (np.array(ids, dtype=np.int64), np.array(offsets, dtype=np.int32).reshape(-1, 2))
+            for ids, offsets in zip(found["input_ids"], found["offset_mapping"], strict=True)
+        ]
+
+    def freeze_blocks(self, count: int) -> None:
+        """Train only the blocks above the first `count`, and not the embedding layer; 0 makes everything trainable.
+
+        Frozen parts also run without dropout, so that their output can be cached without changing the training.
+        """
+        self._check_depth(count, lowest=0)
+        self._frozen = count
+        self.model.requires_grad_(count == 0)
+        if count:
+            self.blocks[count:].requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        super().train(mode)
+        if self._frozen and mode:
+            self.model.train(False)
+            for block in self.blocks[self._frozen :]:
+                block.train(True)
+        return self
+
+    def checkpoint_gradients(self, on: bool = True) -> None:
+        """Trade time for memory: keep only each block's input for the backward pass and recompute the rest."""
+        if on:
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
+        else:
+            self.model.activation_checkpointing_disable()
+
+    def save(self, folder: str | Path) -> None:
+        """Write a Hugging Face model folder: config, safetensors weights, tokenizer."""
+        with _quiet():
+            self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+
+    def _run(self, batch: dict[str, Tensor]) -> Tensor:
+        output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def _check_depth(self, depth: int, lowest: int) -> None:
+        if not lowest <= depth <= self.num_blocks:
+            raise MedgraftError(
+                f"the encoder has {self.num_blocks} blocks; give a depth from {lowest} to that, not {depth}"
+            )
+
+
+class _Stop(Exception):
+    """Leaves the model's forward pass once the lower blocks have run."""
+
+    def __init__(self, state: BlockState) -> None:
+        super().__init__()
+        self.state = state
+
+
+def freeze_blocks(encoder: Encoder, count: int) -> None:
+    """Train only the blocks of `encoder` above the first `count`; see `Encoder.freeze_blocks`."""
+    encoder.freeze_blocks(count)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the first present of cuda, mps, cpu."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in present.items() if there))
+    kind = name.partition(":")[0]
+    if kind not in present:
+        raise MedgraftError(f"unknown device {name!r}; choose auto, cuda, mps or cpu")
+    if not present[kind]:
+        raise MedgraftError(f"no {kind} device on this machine; choose --device auto or cpu")
+    return torch.device(name)
+
+
+def _from_pretrained(name: str, local_only: bool) -> tuple[nn.Module, Any]:
+    config = AutoConfig.from_pretrained(name, local_files_only=local_only)
+    if type(config) not in AutoModel._model_mapping:
+        raise ValueError(f"no encoder of type {config.model_type!r}")
+    model_class: Any = AutoModel._model_mapping[type(config)]
+    pooling = inspect.signature(model_class).parameters.get("add_pooling_layer")
+    model, report = model_class.from_pretrained(
+        name,
+        config=config,
+        local_files_only=local_only,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+        **({} if pooling is None else {"add_pooling_layer": False}),
+    )
+    # Absent weights would be drawn at random without a word.
+    if report["missing_keys"]:
+        raise ValueError(f"the weights lack {sorted(report['missing_keys'])[0]}, so they belong to another model")
+    return model, AutoTokenizer.from_pretrained(name, local_files_only=local_only, use_fast=True)
+
+
+def _find_blocks(model: nn.Module) -> str:
+    """Name of the stack of transformer blocks, checked to be the last thing that the model runs."""
+    config: Any = model.config
+    count = getattr(config, "num_hidden_layers", None)
+    stacks = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count)
+    outputs: list[Any] = []
+    for name, blocks in stacks:
+        handle = blocks[-1].register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+        was_training = model.training
+        try:
+            one_piece = torch.zeros((1, 1), dtype=torch.long, device=next(model.parameters()).device)
+            with torch.no_grad():
+                result = model.eval()(input_ids=one_piece, attention_mask=one_piece + 1)
+        finally:
+            handle.remove()
+            model.train(was_training)
+        if len(outputs) == 1 and outputs[0] is result.last_hidden_state:
+            return name
+    raise MedgraftError(
+        f"an encoder of type {config.model_type!r} does not end in a plain stack of transformer blocks; "
+        "use one of the BERT, RoBERTa, ELECTRA or DistilBERT family"
+    )
+
+
+def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The special pieces that go before and after a text."""
+    if not tokenizer.is_fast:
+        raise MedgraftError("this tokenizer gives no character offsets; add a tokenizer.json to the model folder")
+    bare, framed = tokenizer("a", add_special_tokens=False).input_ids, tokenizer("a").input_ids
+    for start in range(len(framed) - len(bare) + 1):
+        if framed[start : start + len(bare)] == bare:
+            return framed[:start], framed[start + len(bare) :]
+    raise MedgraftError("this tokenizer changes a text when it adds special pieces; choose another encoder")
+
+
+def _check_folder(folder: Path) -> None:
+    wanted = (
+        ("config.json",),
+        ("model.safetensors", "model.safetensors.index.json"),
+        ("tokenizer.json", "vocab.txt", "vocab.json"),
+    )
+    for names in wanted:
+        if not any((folder / name).is_file() for name in names):
+            hint = ""
+            if names[0] == "model.safetensors" and (folder / "pytorch_model.bin").is_file():
+                hint = " (pickled weights are not read: convert them to safetensors)"
+            raise MedgraftError(f"{folder} lacks {names[0]}{hint}; give the folder of a Hugging Face encoder")
+
+
+def _why_not(name: str, error: Exception) -> str:
+    if Path(name).is_dir() or "/" in name and Path(name).is_absolute():
+        cause = str(error).strip().split("\n")[0] if Path(name).is_dir() else "no such folder"
+        return f"cannot load an encoder from {name}: {cause}; give the folder of a Hugging Face encoder"
+    return (
+        f"cannot load the encoder {name!r}: no such folder, and not complete in the local Hugging Face cache; "
+        "give a model folder, or fetch it once with Encoder.load(name, download=True)"
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' loading bars and reports: what matters of them is checked here."""
+    hf_logging: Any = _hf_logging
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()

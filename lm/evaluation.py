@@ -1,0 +1,73 @@
+"""Score predicted mentions against gold ones."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from loaders.errors import MedgraftError
+from loaders.records import Document
+
+
+@dataclass(frozen=True, slots=True)
+class MentionScores:
+    """Counts of distinct mentions, and what follows from them; scores are fractions, 0 where nothing was counted."""
+
+    gold: int
+    predicted: int
+    correct: int
+    by_type: dict[str, "MentionScores"] = field(default_factory=dict)
+
+    @property
+    def precision(self) -> float:
+        return self.correct / self.predicted if self.predicted else 0.0
+
+    @property
+    def recall(self) -> float:
+        return self.correct / self.gold if self.gold else 0.0
+
+    @property
+    def f1(self) -> float:
+        return 2 * self.correct / (self.gold + self.predicted) if self.gold + self.predicted else 0.0
+
+    def __str__(self) -> str:
+        rows = {**self.by_type, "all": self} if len(self.by_type) > 1 else {"all": self}
+        width = max(map(len, rows))
+        lines = [f"{'':{width}}  precision  recall      F1    gold  predicted  correct"]
+        for name, score in rows.items():
+            lines.append(
+                f"{name:{width}}  {score.precision:9.2%}  {score.recall:6.2%}  {score.f1:6.2%}"
+                f"  {score.gold:6}  {score.predicted:9}  {score.correct:7}"
+            )
+        return "\n".join(lines)
+
+
+def evaluate_mentions(gold: Sequence[Document], predicted: Sequence[Document]) -> MentionScores:
+    """Strict micro scores: a mention is correct when document, start, end and type agree; repeats count once.
+
+    Raises:
+        MedgraftError: the two sides are not the same documents, or an id occurs twice.
+    """
+    for side, documents in (("gold", gold), ("predicted", predicted)):
+        repeated = [id for id, count in Counter(document.id for document in documents).items() if count > 1]
+        if repeated:
+            raise MedgraftError(
+                f"{len(repeated)} document ids occur twice among the {side} ones; make the ids distinct"
+            )
+    if {document.id for document in gold} != {document.id for document in predicted}:
+        raise MedgraftError("gold and predicted are not the same documents; predict on the texts of the gold documents")
+    wanted, found = _mentions(gold), _mentions(predicted)
+    return MentionScores(
+        len(wanted),
+        len(found),
+        len(wanted & found),
+        {
+            type: MentionScores(
+                *(sum(mention[3] == type for mention in side) for side in (wanted, found, wanted & found))
+            )
+            for type in sorted({mention[3] for mention in wanted | found})
+        },
+    )
+
+
+def _mentions(documents: Sequence[Document]) -> set[tuple[str, int, int, str]]:
+    return {(document.id, m.start, m.end, m.type) for document in documents for m in document.mentions}
