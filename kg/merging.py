@@ -5,7 +5,7 @@ never overwritten. Every row that does not survive is counted by its reason. All
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import polars as pl

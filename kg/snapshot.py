@@ -88,7 +88,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     restore_folder(folder)
     if not folder.is_dir():
         state = "is a file" if folder.exists() else "does not exist"
-        raise MedgraftError(f"{folder} {state}, not a graph folder; make one with `medgraft build SOURCE --to {folder}`")
+        raise MedgraftError(
+            f"{folder} {state}, not a graph folder; make one with `medgraft build SOURCE --to {folder}`"
+        )
     if not is_graph(folder):
         raise MedgraftError(
             f"{folder} is not a graph folder (no manifest.json with a fingerprint); make one with `medgraft build`"

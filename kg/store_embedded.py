@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import ladybug
-import polars as pl
 import pyarrow as pa
 from filelock import FileLock
 
+from kg.layout import stored_rows
 from kg.snapshot import SCHEMAS, read_manifest, read_table
 from loaders.errors import MedgraftError
 
@@ -100,31 +100,6 @@ def write_database(folder: Path, tables: Mapping[str, pa.Table], manifest: Mappi
     _made_by(folder).write_text(json.dumps(_maker(manifest), sort_keys=True) + "\n", encoding="utf-8")
 
 
-def stored_rows(tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of the five tables, as both stores hold them, nodes first.
-
-    Names and exclusions are numbered in their order; a name also carries its lower-case form and its length, which
-    `search` goes by.
-    """
-    yield "Concept", tables["concepts"]
-    lower = lower_case(tables["names"].column("name"))
-    yield "Name", _numbered(tables["names"]).append_column("lower", lower.to_arrow().cast(pa.string())).append_column(
-        "length", lower.str.len_chars().cast(pl.Int64).to_arrow()
-    )
-    yield "Exclusion", _numbered(tables["exclusions"])
-    yield "Retired", tables["retired"]
-    yield "Relation", tables["triples"].select(["head", "tail", "relation", "sources", "evidence"])
-
-
-def lower_case(texts: Any) -> pl.Series:
-    """Text in lower case, by one rule for what is stored and what is looked for."""
-    return pl.Series(texts, dtype=pl.String).str.to_lowercase()
-
-
-def _numbered(table: pa.Table) -> pa.Table:
-    return table.add_column(0, "row", pa.array(range(table.num_rows), pa.int64()))
-
-
 @contextmanager
 def _open_for_writing(path: Path) -> Iterator[Any]:
     database = ladybug.Database(str(path), max_db_size=_ADDRESS_SPACE)
@@ -148,7 +123,9 @@ def _rebuild(folder: Path, manifest: Mapping[str, Any]) -> None:
     try:
         with FileLock(folder / ".graph.lbug.lock"):
             if not _is_current(folder, manifest):  # another process may have done it meanwhile
-                _log.warning("rebuilding %s from the snapshot (missing, or of another engine version)", folder / "graph.lbug")
+                _log.warning(
+                    "rebuilding %s from the snapshot (missing, or of another engine version)", folder / "graph.lbug"
+                )
                 write_database(folder, {name: read_table(folder, name) for name in SCHEMAS}, manifest)
     except OSError as error:
         raise MedgraftError(
