@@ -1,0 +1,98 @@
+"""Nearest vectors, exactly: the only door to faiss.
+
+faiss proposes, float64 decides: blocked matrix products give equal vectors scores that differ in the last bit with the
+size of the batch, so the proposals are scored again one by one, and ties go to the lower row. The same question has
+the same answer whatever is asked beside it.
+"""
+
+from typing import Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.errors import MedgraftError
+
+Vectors = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+_ROUNDING = 1e-4  # how far a faiss float32 score may be from the float64 one, relative to the largest possible score
+_GPU_MAX_K = 2048
+
+
+class NearestIndex:
+    """Top-k search over the rows of a matrix, by cosine or inner product. Runs on the GPUs that faiss sees.
+
+    Args:
+        vectors: float32, shape (rows, dim). A zero row has cosine 0 to everything.
+        metric: "cosine" or "inner".
+
+    Raises:
+        MedgraftError: if the matrix is empty or holds a value that is not finite.
+    """
+
+    def __init__(self, vectors: Vectors, metric: Literal["cosine", "inner"] = "cosine") -> None:
+        matrix = np.ascontiguousarray(vectors, dtype=np.float32)
+        if matrix.ndim != 2 or 0 in matrix.shape:
+            raise MedgraftError(f"cannot search vectors of shape {matrix.shape}; give a matrix with at least one row")
+        if not np.isfinite(matrix).all():
+            raise MedgraftError("the vectors to search hold NaN or infinity; train them again at a lower learning rate")
+        self.metric = metric
+        self._vectors = _unit(matrix) if metric == "cosine" else matrix
+        self._longest = float(np.linalg.norm(self._vectors, axis=1).max())
+        self._index = faiss.IndexFlatIP(matrix.shape[1])
+        self._index.add(self._vectors)
+        self._gpu_index = faiss.index_cpu_to_all_gpus(self._index) if faiss.get_num_gpus() else None
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def search(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
+        """The best rows for each query and their scores, best first, both of shape (queries, min(k, rows)).
+
+        Args:
+            queries: float32, shape (queries, dim), or (dim,) for one query.
+            k: at least 1.
+        """
+        if k < 1:
+            raise MedgraftError(f"k is {k}; ask for at least one neighbour")
+        queries = np.atleast_2d(np.ascontiguousarray(queries, dtype=np.float32))
+        if queries.shape[1] != self._vectors.shape[1]:
+            raise MedgraftError(f"queries have {queries.shape[1]} dimensions, the index {self._vectors.shape[1]}")
+        if self.metric == "cosine":
+            queries = _unit(queries)
+        k = min(k, len(self))
+        rows = np.empty((len(queries), k), dtype=np.int64)
+        scores = np.empty((len(queries), k), dtype=np.float32)
+        todo, fetch = np.arange(len(queries)), min(k + 8, len(self))
+        while len(todo):
+            proposed, rough = self._propose(queries[todo], fetch)
+            exact = self._score(queries[todo], proposed)
+            order = np.lexsort((proposed, -exact), axis=1)[:, :k]
+            rows[todo] = np.take_along_axis(proposed, order, axis=1)
+            scores[todo] = np.take_along_axis(exact, order, axis=1)
+            # Rows not proposed score at most rough[:, -1] plus rounding: where that reaches the k-th, look further.
+            slack = _ROUNDING * self._longest * np.linalg.norm(queries[todo], axis=1)
+            unsure = rough[:, -1] + slack >= scores[todo, -1]
+            if fetch == len(self):
+                break
+            todo, fetch = todo[unsure], min(4 * fetch, len(self))
+        return rows, scores
+
+    def _propose(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
+        index = self._gpu_index if self._gpu_index is not None and k <= _GPU_MAX_K else self._index
+        scores, rows = index.search(queries, k)
+        return rows, scores
+
+    def _score(self, queries: Vectors, rows: Rows) -> Vectors:
+        """Scores of the proposed rows, shape (queries, k), each computed on its own."""
+        scores = np.empty(rows.shape, dtype=np.float32)
+        for query, (vector, of_query) in enumerate(zip(queries.astype(np.float64), rows, strict=True)):
+            scores[query] = (self._vectors[of_query] * vector).sum(axis=1)
+        return scores
+
+
+def _unit(matrix: Vectors) -> Vectors:
+    """Rows of length 1; a zero row stays zero."""
+    lengths = np.linalg.norm(matrix.astype(np.float64), axis=1, keepdims=True)
+    return (matrix / np.where(lengths == 0, 1, lengths)).astype(np.float32)
