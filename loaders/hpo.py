@@ -289,7 +289,9 @@ def _share() -> pl.Expr:
     """The frequency as a number from 0 to 1: n/m and percentages; null for a frequency term or anything else."""
     frequency = pl.col("frequency")
     part, whole = (frequency.str.extract(_FRACTION, group).cast(pl.Float64) for group in (1, 2))
-    share = pl.coalesce(part / whole, frequency.str.extract(_PERCENT, 1).cast(pl.Float64) / 100)
+    # As 23.5e-2, which is read to the nearest number; Polars divides by a constant less exactly.
+    percent = (frequency.str.extract(_PERCENT, 1) + "e-2").cast(pl.Float64)
+    share = pl.coalesce(part / whole, percent)
     return pl.when(share <= 1).then(share)
 
 

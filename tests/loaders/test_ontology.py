@@ -1,0 +1,123 @@
+"""Detection by content, one-line refusals, and what any reader does with damaged files."""
+
+import gzip
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loaders import (
+    Account,
+    InputError,
+    MedgraftError,
+    detect_format,
+    read_conll,
+    read_gsc,
+    read_ontology,
+    read_pubtator,
+)
+from loaders.ontology import FORMATS
+
+MINIS = {"obo": "mini.obo", "hpoa": "mini.hpoa", "genes_to_phenotype": "mini_genes_to_phenotype.txt"}
+CORPORA = {"mini.PubTator.txt": read_pubtator, "mini_gsc.tsv": read_gsc, "mini_conll.tsv": read_conll}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("change", [bytes, gzip.compress, lambda raw: b"\xef\xbb\xbf" + raw.replace(b"\n", b"\r\n")])
+def test_a_format_is_known_by_its_content(
+    format: str, change: Callable[[bytes], bytes], mini: Path, write: Callable[..., Path]
+) -> None:
+    path = write(change((mini / MINIS[format]).read_bytes()))
+    account = Account(path)
+    assert detect_format(path) == format
+    assert list(read_ontology(path, account)) and account.format == format and account.kept
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\n \r\n", "is empty"),
+        (b"some,other\ntable,file\n", r"known formats \(obo, hpoa, genes_to_phenotype\)"),
+        (b"PK\x03\x04\0\0", "line 1: not UTF-8 text but a binary file"),
+        ("[Term]\nid: A:1\n".encode("utf-16"), "binary file"),
+        (b"\xff\xfe\n", "line 1: not UTF-8"),
+        (gzip.compress(b"[Term]\nid: A:1\n")[:-9], "broken gzip file"),
+        (b"\x1f\x8bnot gzip", "broken gzip file"),
+    ],
+)
+def test_what_is_no_ontology_is_refused_in_one_line(content: bytes, message: str, write: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        list(read_ontology(write(content), Account(Path())))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_folders_and_formats_are_refused_at_once(tmp_path: Path, mini: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_ontology(tmp_path / "missing.obo", Account(Path()))
+    with pytest.raises(InputError, match="a folder"):
+        read_ontology(tmp_path, Account(Path()))
+    with pytest.raises(MedgraftError, match="no format 'owl'; choose one of obo"):
+        read_ontology(mini / "mini.obo", Account(Path()), format="owl")
+
+
+def mutated(raw: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
+    for at, length, new in edits:
+        at %= len(raw) + 1
+        raw = raw[:at] + new + raw[at + length :]
+    return raw
+
+
+EDITS = st.lists(
+    st.tuples(
+        st.integers(0, 5_000),
+        st.integers(0, 30),
+        st.sampled_from([b"", b"\t", b"\n", b"\r", b'"', b"\\", b"[Term]\n", b"id: ", b"|", b"0", b"-", b"{", b"!"])
+        | st.binary(max_size=4),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@given(edits=EDITS, format=st.sampled_from(sorted(MINIS)), skip_bad=st.booleans())
+def test_damaged_dumps_raise_nothing_but_our_errors(
+    edits: list[tuple[int, int, bytes]],
+    format: str,
+    skip_bad: bool,
+    mini: Path,
+    tables: Any,
+    write: Callable[..., Path],
+) -> None:
+    path = write(mutated((mini / MINIS[format]).read_bytes(), edits))
+    try:
+        tables(FORMATS[format], path, skip_bad)
+    except MedgraftError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@given(edits=EDITS, name=st.sampled_from(sorted(CORPORA)))
+def test_damaged_corpora_raise_nothing_but_our_errors(
+    edits: list[tuple[int, int, bytes]], name: str, mini: Path, write: Callable[..., Path]
+) -> None:
+    path = write(mutated((mini / name).read_bytes(), edits))
+    try:
+        documents = list(CORPORA[name](path))
+    except MedgraftError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+    else:
+        assert all(0 <= m.start < m.end <= len(document.text) for document in documents for m in document)
+
+
+def test_importing_loaders_costs_nothing_heavy() -> None:
+    heavy = (
+        "import sys, loaders; loaders.Document; print([m for m in ('polars', 'pyarrow', 'numpy') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout == "[]\n"
