@@ -58,13 +58,13 @@ class BuildReport:
             dropped = sum(account["dropped"].values())
             lines.append(_row(account["read"], account["kept"], dropped, account["name"] + release))
             lines += [_row("", "", count, f"  {reason}") for reason, count in account["dropped"].items()]
-        lines += ["", _row("rows", "in graph", "dropped", "table")]
+        lines += ["", _row("rows", "in graph", "repeated", "dropped", "table")]
         for table, merged in self.merging.items():
-            lines.append(_row(merged["read"], merged["kept"], sum(merged["dropped"].values()), table))
-            lines += [_row("", "", count, f"  {reason}") for reason, count in merged["dropped"].items()]
+            lines.append(_row(merged["read"], merged["kept"], merged["merged"], sum(merged["dropped"].values()), table))
+            lines += [_row("", "", "", count, f"  {reason}") for reason, count in merged["dropped"].items()]
         for title in ("types", "relations"):
             lines += ["", title]
-            lines += [_row("", count, "", name) for name, count in self.counts[title].items()]
+            lines += [_row("", count, name) for name, count in self.counts[title].items()]
         return "\n".join(lines)
 
 

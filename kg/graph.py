@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _BATCH = 1_000  # ids in one query
 _SUGGESTIONS = 3
+_USUAL_DIGITS = 7  # of the number in the ids of OBO ontologies
 _FACTS = SCHEMAS["triples"].append(pa.field("head_name", pa.string())).append(pa.field("tail_name", pa.string()))
 
 _CONCEPTS = """
@@ -264,11 +265,15 @@ class Graph:
         raise MedgraftError(f"no concept {id!r} in this graph; {hint}")
 
     def _suggestions(self, id: str) -> list[str]:
-        for prefix in dict.fromkeys([id, id.upper().replace("_", ":")]):
-            for length in range(len(prefix), 1, -1):
-                rows = self._store.run(_STARTING, prefix=prefix[:length])
-                if rows:
-                    return difflib.get_close_matches(prefix, [row["id"] for row in rows], n=_SUGGESTIONS, cutoff=0.5)
+        prefix, _, local = id.upper().replace("_", ":").partition(":")
+        spellings = [id, f"{prefix}:{local}", f"{prefix}:{local.zfill(_USUAL_DIGITS)}"]
+        known = {row["id"] for row in self._batched(_CONCEPTS, spellings)}
+        if known:
+            return sorted(known)
+        for length in range(len(id), 1, -1):
+            rows = self._store.run(_STARTING, prefix=id[:length])
+            if rows:
+                return difflib.get_close_matches(id, [row["id"] for row in rows], n=_SUGGESTIONS, cutoff=0.5)
         return [f"{found.id} ({found.name})" for found in self.search(id, k=_SUGGESTIONS)]
 
     def _concepts(self, ids: Collection[str]) -> Records[Concept]:

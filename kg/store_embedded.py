@@ -6,7 +6,6 @@ are nodes without relationships, so that no pattern over relationships can ever 
 
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -52,7 +51,7 @@ class EmbeddedStore:
             self._connection = ladybug.Connection(self._database)
         except RuntimeError as error:
             raise MedgraftError(
-                f"{folder / 'graph.lbug'} cannot be opened ({_first_line(error)}); delete it, it is rebuilt on the next use"
+                f"{folder / 'graph.lbug'} cannot be opened ({_first_line(error)}); delete it, the next use rebuilds it"
             ) from error
 
     def run(self, cypher: str, **parameters: Any) -> list[dict[str, Any]]:
@@ -96,7 +95,7 @@ def write_database(folder: Path, tables: Mapping[str, pa.Table], manifest: Mappi
             _verify(connection, tables)
             connection.execute("CHECKPOINT")
         _made_by(folder).unlink(missing_ok=True)
-        os.replace(path, folder / "graph.lbug")
+        path.replace(folder / "graph.lbug")
     _made_by(folder).write_text(json.dumps(_maker(manifest), sort_keys=True) + "\n", encoding="utf-8")
 
 
