@@ -1,0 +1,121 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kg.matching import Dictionary, alias_codes, base, is_symbol, singular, spelling, stem
+
+NAMES = [
+    "Abnormality of the heart",
+    "Seizure",
+    "Absence seizure",
+    "Hypotonia",
+    "Microcephaly",
+    "Esophageal tumor",
+    "Beta-thalassemia",
+    "Diabetes mellitus type 2",
+    "Down syndrome",
+    "Gingivitis",
+    "Ordering",
+    "Short thumb",
+    "ASD",
+    "of the",
+    "x",
+    "ab",
+    "PE",
+    "12",
+]
+
+
+def dictionary(names, case_sensitive=()):
+    rows = sorted((sum(c), n) for n in names if (c := alias_codes(n, n in case_sensitive)))
+    codes = {code for n in names for code in alias_codes(n, n in case_sensitive)}
+    return Dictionary([key for key, _ in rows], codes), [n for _, n in rows]
+
+
+def found(text, names=NAMES, nested=False, case_sensitive=()):
+    finder, kept = dictionary(names, case_sensitive)
+    return [(text[s.start : s.end], kept[s.rows[0]]) for s in finder.find(text, nested=nested)]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("heart abnormalities", "Abnormality of the heart"),
+        ("ABNORMALITIES OF HEART", "Abnormality of the heart"),
+        ("abnormal heart", "Abnormality of the heart"),
+        ("seizures", "Seizure"),
+        ("hypotonic", "Hypotonia"),
+        ("microcephalic", "Microcephaly"),
+        ("oesophageal tumours", "Esophageal tumor"),
+        ("β thalassaemia", "Beta-thalassemia"),
+        ("type II diabetes mellitus", "Diabetes mellitus type 2"),
+        ("Down's syndrome", "Down syndrome"),
+        ("Down\u2019s syndrome", "Down syndrome"),
+        ("ASD", "ASD"),
+        ("PE", "PE"),
+    ],
+)
+def test_a_name_is_found_however_it_is_written(text, name):
+    assert found(f"He had {text}, it seems.") == [(text, name)]
+
+
+@pytest.mark.parametrize(
+    "text", ["asd", "pe", "gingival", "in order", "of the", "x", "ab", "12", "heart. Abnormal", "short. Thumb"]
+)
+def test_what_only_looks_like_a_name_is_not_found(text):
+    assert found(text) == []
+
+
+def test_symbols_and_names_of_case_sensitive_types_match_as_written():
+    names = ["Was", "REST", "HLA-DRB1", "rest pain"]
+    assert found("was at rest", names, case_sensitive={"Was"}) == []
+    assert found("Was REST HLA-DRB1 HLA DRB1 hla-drb1", names, case_sensitive={"Was"}) == [
+        ("Was", "Was"), ("REST", "REST"), ("HLA-DRB1", "HLA-DRB1"), ("HLA DRB1", "HLA-DRB1"),
+    ]  # fmt: skip
+    assert [is_symbol(n) for n in ("BRCA1", "ASD", "Asd", "VON WILLEBRAND", "ACHONDROPLASIA")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_of_overlapping_names_the_longest_stays_then_the_leftmost():
+    assert found("absence seizures") == [("absence seizures", "Absence seizure")]
+    assert found("absence seizures", nested=True) == [("absence seizures", "Absence seizure"), ("seizures", "Seizure")]
+    names = ["left eye", "eye pain"]
+    assert found("left eye pain", names) == found("left eye pain", names, nested=True) == [("left eye", "left eye")]
+
+
+def test_lookup_wants_the_whole_text():
+    finder, names = dictionary(NAMES)
+    assert [names[r] for r in finder.lookup("the abnormal heart")] == ["Abnormality of the heart"]
+    assert [names[r] for r in finder.lookup("PE")] == ["PE"]
+    for text in ("", " ", "the", "abnormal heart rate", "pe", "word " * 1000, "a" * 100_000):
+        assert finder.lookup(text) == ()
+
+
+def test_words_become_comparable():
+    assert spelling("Anaemia") == spelling("anemia") and spelling("Ödem") == "odem"
+    assert spelling("paralysed") == spelling("paralyzed") and spelling("fibre") == spelling("fiber")
+    assert [singular(w) for w in ("biopsies", "carcinomata", "gas", "pus", "stenoses", "toes")] == [
+        "biopsy", "carcinoma", "gas", "pus", "stenosis", singular("toe"),
+    ]  # fmt: skip
+    assert stem("abnormality") == stem("abnormal") and stem("retinitis") != stem("retinal")
+    assert base("hypotonia") == base("hypotonic") and base("toe") != base("toy")
+
+
+texts = st.lists(
+    st.one_of(st.sampled_from([*NAMES, "'s", "\r\n", "\t", "\u200f", "🫀", "\ud800", "."]), st.text()), max_size=12
+)
+
+
+@settings(deadline=None)
+@given(texts.map(" ".join), st.booleans())
+def test_spans_lie_in_the_text_in_order_and_do_not_cross(text, nested):
+    spans = dictionary(NAMES)[0].find(text, nested=nested)
+    assert spans == sorted(spans)
+    assert all(0 <= s.start < s.end <= len(text) and s.rows for s in spans)
+    for a, b in zip(spans, spans[1:], strict=False):
+        assert a.end <= b.start or (nested and b.end <= max(s.end for s in spans if s.start <= a.start))
