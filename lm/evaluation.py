@@ -56,18 +56,20 @@ def evaluate_mentions(gold: Sequence[Document], predicted: Sequence[Document]) -
     if {document.id for document in gold} != {document.id for document in predicted}:
         raise MedgraftError("gold and predicted are not the same documents; predict on the texts of the gold documents")
     wanted, found = _mentions(gold), _mentions(predicted)
-    return MentionScores(
-        len(wanted),
-        len(found),
-        len(wanted & found),
-        {
-            type: MentionScores(
-                *(sum(mention[3] == type for mention in side) for side in (wanted, found, wanted & found))
-            )
-            for type in sorted({mention[3] for mention in wanted | found})
-        },
-    )
+    types = sorted({mention[3] for mention in wanted | found})
+    return _score(wanted, found, {type: _score(_of(wanted, type), _of(found, type)) for type in types})
 
 
-def _mentions(documents: Sequence[Document]) -> set[tuple[str, int, int, str]]:
+_Keys = set[tuple[str, int, int, str]]
+
+
+def _score(wanted: _Keys, found: _Keys, by_type: dict[str, MentionScores] | None = None) -> MentionScores:
+    return MentionScores(len(wanted), len(found), len(wanted & found), by_type or {})
+
+
+def _of(mentions: _Keys, type: str) -> _Keys:
+    return {mention for mention in mentions if mention[3] == type}
+
+
+def _mentions(documents: Sequence[Document]) -> _Keys:
     return {(document.id, m.start, m.end, m.type) for document in documents for m in document.mentions}

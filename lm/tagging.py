@@ -69,7 +69,7 @@ class TagScheme:
         for mention in sorted(mentions, key=lambda m: (m.start - m.end, m.start, m.type)):
             if mention.type not in self.types:
                 raise MedgraftError(
-                    f"mention type {mention.type!r} is not among {', '.join(self.types)}; train with this type or drop it"
+                    f"mention type {mention.type!r} is not one of {', '.join(self.types)}; train with it or drop it"
                 )
             i, j = words_of(word_spans, mention.start, mention.end)
             if i == j:
@@ -136,7 +136,7 @@ class MentionTagger(nn.Module):
     def __init__(self, hidden_size: int, num_labels: int, dropout: float = 0.1, seed: int = 0) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.linear = torch.nn.utils.skip_init(nn.Linear, hidden_size, num_labels)
+        self.linear = nn.Linear(hidden_size, num_labels, device="meta").to_empty(device="cpu")
         with torch.no_grad():
             self.linear.weight.normal_(0, 0.02, generator=torch.Generator().manual_seed(seed))
             self.linear.bias.zero_()
