@@ -45,7 +45,7 @@ from loaders.records import Candidate, Document, Mention
 
 FORMAT = 1
 _FILES = ("linker.json", "aliases.parquet", "concepts.parquet", "index.safetensors")
-_TOKEN = re.compile(r"[^\s()\[\],;:.]+|[()\[\],;:.]")
+_TOKEN = re.compile(r"[^\s()\[\],;:.!?\"\u201c\u201d/]+|[()\[\],;:.!?\"\u201c\u201d/]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -243,11 +243,13 @@ class Linker:
     def _mentions(self, text: str) -> list[tuple[Span, str]]:
         """Spans with the text to find candidates for: their own, or the long form that the text gives for them."""
         long_forms = _abbreviations(text)
+        defined = {text[start:end] for start, end in long_forms}
         found = []
         for span in self._dictionary.find(text, nested=self.nested):
+            name = text[span.start : span.end]
             # An abbreviation means what the text says, not what the graph happens to have under the same letters.
-            if not any(start <= span.start and span.end <= end for start, end in long_forms):
-                found.append((span, text[span.start : span.end]))
+            if name not in defined and not any(s <= span.start and span.end <= e for s, e in long_forms):
+                found.append((span, name))
         for (start, end), long_form in long_forms.items():
             rows = self._dictionary.lookup(long_form)
             inside = any(span.start <= start and end <= span.end for span, _ in found)

@@ -28,7 +28,7 @@ MAX_WORDS = 12  # the longest window of content words that is looked up
 MAX_LETTERS = 100  # no longer word is looked up
 MAX_SKIPPED = 3  # function words that may stand between two content words of one mention
 FUNCTION_WORDS = frozenset(
-    "a an and are as at be by due for from has have her his in into is it its of on or s that the their these this to "
+    "a an are as at be by due for from has have her his in into is it its of on or s that the their these this to "
     "was were which with".split()
 )
 _FUNCTION = -1
