@@ -23,13 +23,13 @@ class Records(Sequence[T]):
 
     def __init__(self, table: pa.Table, make: Callable[[dict[str, Any]], T]) -> None:
         self._table = table
-        self._make = make
+        self._make: Callable[[dict[str, Any]], T] = make
 
     @property
     def ids(self) -> list[str]:
         """The ids of the concepts, in order; of triples, the ids of both ends, sorted and without repetition."""
         if "id" in self._table.column_names:
-            return self._table.column("id").to_pylist()  # type: ignore[no-any-return]
+            return list(self._table.column("id").to_pylist())
         ends = pa.chunked_array([*self._table.column("head").chunks, *self._table.column("tail").chunks], pa.string())
         return sorted(ends.unique().to_pylist())
 
@@ -56,7 +56,7 @@ class Records(Sequence[T]):
 
     def __getitem__(self, index: int | slice) -> "T | Records[T]":
         if isinstance(index, slice):
-            return Records(self._table.take(list(range(*index.indices(len(self))))), self._make)
+            return Records(self._table.take(pa.array(range(*index.indices(len(self))), pa.int64())), self._make)
         row = range(len(self))[index]
         return self._make(self._table.slice(row, 1).to_pylist()[0])
 
@@ -75,7 +75,7 @@ class Records(Sequence[T]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        lines = [f"  {_line(record)}" for record in self[:_SHOWN]]
+        lines: list[str] = [f"  {_line(record)}" for record in self[:_SHOWN]]
         if len(self) > _SHOWN:
             lines.append(f"  ... {len(self) - _SHOWN:,} more")
         return "\n".join([f"{len(self):,} records" + (":" if lines else ""), *lines])

@@ -113,23 +113,24 @@ def is_graph(folder: Path) -> bool:
 def fingerprint(tables: Mapping[str, pa.Table]) -> str:
     """SHA-256 over the values of all columns: the same for the same graph in any store, file layout or chunking.
 
-    Each column is hashed as its lengths (-1 for null) and its bytes apart, so that no two contents look alike.
+    Each column is hashed in three parts, the lengths of its lists, the lengths of its texts (-1 for null) and their
+    bytes, so that no two contents look alike and chunks leave no trace.
     """
     total = hashlib.sha256()
     for name, schema in SCHEMAS.items():
         for column in schema.names:
             total.update(f"{name}.{column}:{tables[name].num_rows}\n".encode())
-            lengths, content = hashlib.sha256(), hashlib.sha256()
+            parts = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
             for chunk in tables[name].column(column).chunks:
-                _hash(chunk, lengths, content)
-            total.update(lengths.digest() + content.digest())
+                _hash(chunk, *parts)
+            total.update(b"".join(part.digest() for part in parts))
     return total.hexdigest()
 
 
-def _hash(values: pa.Array, lengths: Any, content: Any) -> None:
-    """Feed one array of strings, lists of strings or truth values to the two hashes."""
+def _hash(values: pa.Array, lists: Any, lengths: Any, content: Any) -> None:
+    """Feed one array of strings, lists of strings or truth values to the three hashes."""
     if pa.types.is_list(values.type):
-        lengths.update(_bytes(pc.fill_null(pc.list_value_length(values), -1)))
+        lists.update(_bytes(pc.fill_null(pc.list_value_length(values), -1)))
         values = values.flatten()
     elif pa.types.is_boolean(values.type):
         values = pc.cast(values, pa.string())

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ladybug
 import pyarrow as pa
@@ -66,7 +66,7 @@ class EmbeddedStore:
             raise MedgraftError(f"the query was refused: {_first_line(error)}") from error
         if isinstance(result, list):
             raise MedgraftError("the query was refused: one statement at a time")
-        rows: list[dict[str, Any]] = result.rows_as_dict().get_all()
+        rows = cast(list[dict[str, Any]], result.rows_as_dict().get_all())
         result.close()
         return rows
 

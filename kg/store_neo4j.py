@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, LiteralString, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import neo4j
@@ -84,7 +84,7 @@ class Neo4jStore:
         """
         with _plain_errors():
             records, _, _ = self._driver.execute_query(
-                cast(LiteralString, cypher),
+                cypher,
                 parameters_=parameters,
                 database_=self._database,
                 routing_=neo4j.RoutingControl.READ,
@@ -118,7 +118,7 @@ class Neo4jStore:
             _plain_errors(),
             self._driver.session(database=self._database, default_access_mode=neo4j.READ_ACCESS) as session,
         ):
-            for record in session.run(cast(LiteralString, _TABLES[name])):
+            for record in session.run(_TABLES[name]):
                 rows.append(record.values())
                 if len(rows) == _BATCH:
                     batches.append(_batch(rows, schema))
@@ -182,9 +182,7 @@ class _Loader:
         self.uri = uri
 
     def write(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
-        records, _, _ = self.driver.execute_query(
-            cast(LiteralString, query), parameters_=parameters, database_=self.database
-        )
+        records, _, _ = self.driver.execute_query(query, parameters_=parameters, database_=self.database)
         return [record.data() for record in records]
 
     def meta(self) -> dict[str, Any] | None:
@@ -205,7 +203,7 @@ class _Loader:
         ]
         with self.driver.session(database=self.database) as session:
             for statement in statements:
-                session.run(cast(LiteralString, statement)).consume()
+                session.run(statement).consume()
 
     def load(self, tables: Mapping[str, pa.Table], done: int) -> None:
         """Write all batches after the first `done`, in an order that depends on the tables alone."""
@@ -247,8 +245,8 @@ def _check_owner(loader: _Loader) -> dict[str, Any] | None:
 
 
 def _write_batch(transaction: neo4j.ManagedTransaction, query: str, rows: list[dict[str, Any]], number: int) -> None:
-    transaction.run(cast(LiteralString, query), rows=rows).consume()
-    transaction.run(cast(LiteralString, _PROGRESS), batches=number).consume()
+    transaction.run(query, rows=rows).consume()
+    transaction.run(_PROGRESS, batches=number).consume()
 
 
 def _batches(tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, pa.Table]]:
@@ -299,6 +297,7 @@ def _open(uri: str) -> tuple[neo4j.Driver, str | None]:
         )
     if parts.username or parts.password:
         raise MedgraftError("credentials do not belong into the address; set NEO4J_USERNAME and NEO4J_PASSWORD")
+    database = parts.path.strip("/") or None
     password = os.environ.get("NEO4J_PASSWORD")
     auth = (os.environ.get("NEO4J_USERNAME", "neo4j"), password) if password else None
     with _plain_errors(f"{parts.scheme}://{parts.netloc}"):
@@ -310,11 +309,11 @@ def _open(uri: str) -> tuple[neo4j.Driver, str | None]:
             notifications_min_severity="OFF",
         )
         try:
-            driver.verify_connectivity(database=parts.path.strip("/") or None)
+            driver.verify_connectivity()
         except BaseException:
             driver.close()
             raise
-    return driver, parts.path.strip("/") or None
+    return driver, database
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def shortest_path(start: str, goal: str, neighbours: Neighbours, max_length: int
         return [start]
     # For each concept that a search has seen: its neighbours one step nearer to where that search began.
     back: tuple[dict[str, list[str]], dict[str, list[str]]] = ({start: []}, {goal: []})
-    frontiers: list[Collection[str]] = [{start}, {goal}]
+    frontiers = [{start}, {goal}]
     for _ in range(max_length):
         side = 0 if len(frontiers[0]) <= len(frontiers[1]) else 1
         found: dict[str, list[str]] = {}
@@ -42,9 +42,9 @@ def shortest_path(start: str, goal: str, neighbours: Neighbours, max_length: int
         if not found:
             return None
         back[side].update(found)
-        frontiers[side] = found.keys()
+        frontiers[side] = set(found)
         # Both searches are complete up to their frontiers, so every shortest path crosses where these meet.
-        meeting = frontiers[0] & set(frontiers[1])
+        meeting = frontiers[0] & frontiers[1]
         if meeting:
             return _first_path(start, goal, meeting, *back)
     return None
