@@ -14,6 +14,7 @@ on the HPO graph the free vectors rank clearly better than constrained ones, so 
 PyKEEN takes seconds to import, so that this happens only in training.
 """
 
+import gc
 import hashlib
 import json
 import logging
@@ -21,6 +22,7 @@ import math
 import os
 import random
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -43,6 +45,7 @@ __all__ = ["Embeddings", "train_embeddings"]
 MODELS = ("TransE",)
 LOSSES = ("margin", "nssa")
 SAMPLERS = ("shared", "basic", "bernoulli")
+_PYKEEN_LOG = logging.getLogger("pykeen")
 _CHUNK = 128  # triples that share their negatives
 
 
@@ -97,7 +100,7 @@ def train_embeddings(
     triples: pa.Table | None = None,
     epochs: int = 20,
     batch_size: int = 1024,
-    learning_rate: float = 0.1,
+    learning_rate: float = 0.3,
     num_negatives: int = 64,
     margin: float = 1.0,
     norm: int = 2,
@@ -206,7 +209,7 @@ def _train(
     from pykeen.training.training_loop import NonFiniteLossError
     from pykeen.triples import CoreTriplesFactory
 
-    with _own_randomness(settings.seed, device), _quiet("pykeen"):
+    with _own_world(settings.seed, device):
         factory = CoreTriplesFactory(torch.from_numpy(rows), num_entities=sizes[0], num_relations=sizes[1])
         loop = _loop(settings, factory, device)
         resumed = state is not None and state.restore(loop)
@@ -421,24 +424,23 @@ def _other_training(path: Path, found: str, wanted: str) -> str:
 
 
 @contextmanager
-def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the generators that PyKEEN draws from, and give the caller's back afterwards."""
-    python, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+def _own_world(seed: int, device: torch.device) -> Iterator[None]:
+    """Leave no trace of PyKEEN in the caller's process: random generators, warnings, garbage collection.
+
+    What matters of its warnings becomes a MedgraftError. It collects garbage after each epoch, which would walk through
+    everything the process has imported; frozen objects are passed over.
+    """
+    python, numpy_state, level = random.getstate(), np.random.get_state(), _PYKEEN_LOG.level
+    _PYKEEN_LOG.setLevel(logging.CRITICAL)
+    gc.freeze()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse invariant checks")
+        warnings.filterwarnings("ignore", message="Training instances are always shuffled")
         torch.manual_seed(_epoch_seed(seed, 0))
         try:
             yield
         finally:
+            gc.unfreeze()
+            _PYKEEN_LOG.setLevel(level)
             random.setstate(python)
             np.random.set_state(numpy_state)
-
-
-@contextmanager
-def _quiet(logger: str) -> Iterator[None]:
-    """Keep a library's warnings off stderr: what matters of them becomes a MedgraftError."""
-    level = logging.getLogger(logger).level
-    logging.getLogger(logger).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.getLogger(logger).setLevel(level)

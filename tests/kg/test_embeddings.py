@@ -1,0 +1,289 @@
+"""Training, resuming, storing and using embeddings, on small graphs whose answers are known."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from kg.embeddings import Embeddings, shared_distances, train_embeddings
+from loaders.errors import MedgraftError
+
+SMALL = {"dim": 16, "epochs": 4, "batch_size": 64, "num_negatives": 8, "progress": False, "device": "cpu"}
+
+
+class TableGraph:
+    """What training needs of a graph."""
+
+    def __init__(self, rows, fingerprint="f1"):
+        columns = zip(*rows, strict=True) if rows else ([], [], [])
+        names = ("head", "relation", "tail")
+        self.triples = pa.table({n: pa.array(c, pa.string()) for n, c in zip(names, columns, strict=True)})
+        self.concepts = pa.table({"id": sorted({c for h, _, t in rows for c in (h, t)} | {"C:lonely"})})
+        self.fingerprint = fingerprint
+
+    def table(self, name):
+        return {"triples": self.triples, "concepts": self.concepts}[name]
+
+
+def city_grid(side=12):
+    """A grid: every fact follows from a translation, so TransE can learn it all."""
+    rows = []
+    for x in range(side):
+        for y in range(side):
+            here = f"P:{x:02}{y:02}"
+            rows += [(here, "east_of", f"P:{x - 1:02}{y:02}")] if x else []
+            rows += [(here, "north_of", f"P:{x:02}{y - 1:02}")] if y else []
+    return TableGraph(rows)
+
+
+def hand_made(p=2):
+    vectors = np.array([[0, 0], [1, 0], [2, 0], [0, 1]], dtype=np.float32)
+    return Embeddings(
+        ["A", "B", "C", "D"], vectors, ["right", "up"], np.array([[1, 0], [0, 1]], np.float32), p=p, fingerprint="f1"
+    )
+
+
+def assert_same(first, second):
+    assert first.ids == second.ids and first.relations == second.relations
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    np.testing.assert_array_equal(first.relation_vectors, second.relation_vectors)
+
+
+def classes():
+    """Four classes of diseases with symptoms of their own: two out of three of them for each disease."""
+    return TableGraph(
+        [
+            (f"D:{disease:02}", "has_symptom", f"S:{disease % 4}{symptom}")
+            for disease in range(40)
+            for symptom in range(9)
+            if (disease // 4 + symptom) % 3
+        ]
+    )
+
+
+@pytest.mark.parametrize("sampler", ["shared", "basic", "bernoulli"])
+def test_learns_what_popularity_cannot_know(sampler):
+    graph = classes()
+    embeddings = train_embeddings(graph, **{**SMALL, "epochs": 25}, negative_sampler=sampler, holdout=20)
+    assert embeddings.ids == graph.concepts["id"].to_pylist()
+    assert embeddings.relations == ["has_symptom"]
+    assert embeddings.vectors.dtype == np.float32 and embeddings.vectors.shape == (77, 16)
+    ranking = embeddings.metrics["ranking"]
+    assert ranking["triples"] == 20
+    assert ranking["both"]["mrr"] > 2 * ranking["popularity"]["mrr"]
+    assert embeddings.metrics["loss"][-1] < embeddings.metrics["loss"][0] / 2
+
+
+@pytest.mark.parametrize("settings", [{"loss": "nssa", "margin": 3.0}, {"norm": 1}, {"batch_size": 300}, {"epochs": 1}])
+def test_other_settings_train(settings):
+    embeddings = train_embeddings(city_grid(), **{**SMALL, **settings})
+    assert np.isfinite(embeddings.vectors).all()
+    assert len(embeddings.metrics["loss"]) == embeddings.settings["epochs"]
+
+
+def test_same_seed_same_vectors_whatever_was_drawn_before():
+    graph = city_grid()
+    first = train_embeddings(graph, seed=3, **SMALL)
+    torch.rand(5)
+    np.random.rand(5)
+    before = torch.random.get_rng_state()
+    assert_same(first, train_embeddings(graph, seed=3, **SMALL))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert not np.array_equal(first.vectors, train_embeddings(graph, seed=4, **SMALL).vectors)
+
+
+def test_trains_on_a_part_with_the_ids_of_the_whole_graph():
+    graph = city_grid()
+    part = graph.triples.slice(0, 50)
+    embeddings = train_embeddings(graph, triples=part, **SMALL)
+    assert len(embeddings) == 145 and embeddings.settings["triples"] == 50
+    foreign = pa.table({"head": ["X"], "relation": ["east_of"], "tail": ["P:0000"]})
+    with pytest.raises(MedgraftError, match="'X'"):
+        train_embeddings(graph, triples=foreign, **SMALL)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_shared_distances_equal_one_at_a_time(p):
+    generator = torch.Generator().manual_seed(0)
+    tails, heads = (torch.randn(300, 5, generator=generator) for _ in range(2))
+    wrong = torch.randn(3, 7, 5, generator=generator)
+    found = shared_distances(tails, heads, wrong, p)
+    assert found.shape == (300, 14)
+    for triple in (0, 127, 128, 255, 256, 299):
+        of_chunk = wrong[triple // 128]
+        expected = [torch.dist(side[triple], other, p=p) for side in (tails, heads) for other in of_chunk]
+        torch.testing.assert_close(found[triple], torch.stack(expected), rtol=1e-4, atol=1e-4)
+    few = shared_distances(tails[:5], heads[:5], wrong[:1], p)
+    torch.testing.assert_close(few, found[:5])
+
+
+def interrupted(out, epochs_before_death):
+    """Train until the state of some epochs is on disk, then die without a word."""
+    from kg import embeddings
+
+    save = embeddings._State.save
+
+    def save_and_die(self, loop, epoch):
+        save(self, loop, epoch)
+        if epoch == epochs_before_death:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    embeddings._State.save = save_and_die
+    train_embeddings(city_grid(), out=out, checkpoint_seconds=0, **SMALL)
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 4])
+def test_killed_training_goes_on_to_the_same_result(tmp_path, epochs):
+    out = tmp_path / "embeddings"
+    process = multiprocessing.get_context("fork").Process(target=interrupted, args=(out, epochs))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert not out.exists() and len(list(tmp_path.iterdir())) == 1
+    resumed = train_embeddings(city_grid(), out=out, **SMALL)
+    whole = train_embeddings(city_grid(), **SMALL)
+    assert_same(resumed, whole)
+    assert resumed.metrics == whole.metrics
+    assert [path.name for path in tmp_path.iterdir()] == ["embeddings"]
+
+
+def test_state_of_another_training_is_refused(tmp_path):
+    out = tmp_path / "embeddings"
+    process = multiprocessing.get_context("fork").Process(target=interrupted, args=(out, 2))
+    process.start()
+    process.join(120)
+    with pytest.raises(MedgraftError, match="learning_rate 0.*now 0.7.*delete the file"):
+        train_embeddings(city_grid(), out=out, learning_rate=0.7, **SMALL)
+    with pytest.raises(MedgraftError, match="graph 'f1', now 'f2'"):
+        train_embeddings(
+            TableGraph(list(zip(*city_grid().triples.to_pydict().values(), strict=True)), "f2"), out=out, **SMALL
+        )
+    (state,) = tmp_path.iterdir()
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(MedgraftError, match="damaged"):
+        train_embeddings(city_grid(), out=out, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"model": "TransX"}, "unknown model 'TransX'; there is TransE"),
+        ({"loss": "hope"}, "unknown loss"),
+        ({"negative_sampler": "lucky"}, "unknown negative sampler"),
+        ({"norm": 3}, "unknown norm"),
+        ({"dim": 0}, "dim is 0"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"learning_rate": 1e30}, "no longer finite; use a learning_rate below"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"device": "cuda:99"}, "no GPU 'cuda:99'.*use device='cpu'"),
+        ({"holdout": 200}, "ask for fewer"),
+    ],
+)
+def test_bad_arguments_are_explained(arguments, words, capfd):
+    with pytest.raises(MedgraftError, match=words) as error:
+        train_embeddings(city_grid(), **{**SMALL, **arguments})
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_graph_without_triples_and_output_that_is_a_file(tmp_path):
+    with pytest.raises(MedgraftError, match="no triples"):
+        train_embeddings(TableGraph([]), **SMALL)
+    (tmp_path / "file").touch()
+    started = time.monotonic()
+    for out in (tmp_path / "file", tmp_path / "file" / "embeddings"):
+        with pytest.raises(MedgraftError, match="choose another"):
+            train_embeddings(city_grid(), out=out, **{**SMALL, "epochs": 100_000})
+    assert time.monotonic() - started < 5
+
+
+def test_scores_of_hand_made_vectors():
+    embeddings = hand_made()
+    assert embeddings.score("A", "right", "B") == 0
+    assert embeddings.score("A", "right", "C") == -1
+    assert embeddings.score("A", "right", "D") == pytest.approx(-np.sqrt(2))
+    assert hand_made(p=1).score("A", "right", "D") == -2
+    assert embeddings.score("A", "up", "D") == 0
+    everything = embeddings.score_all("tail", np.array([0, 1]), np.array([0, 1]))
+    for row, (head, relation) in enumerate([("A", "right"), ("B", "up")]):
+        assert everything[row].tolist() == pytest.approx([embeddings.score(head, relation, tail) for tail in "ABCD"])
+    heads = embeddings.score_all("head", np.array([2]), np.array([0]))
+    assert heads[0].tolist() == pytest.approx([embeddings.score(head, "right", "C") for head in "ABCD"])
+
+
+def test_predictions_leave_out_the_given_and_the_known():
+    embeddings = hand_made()
+    assert [c.concept_id for c in embeddings.predict_tails("A", "right", k=2)] == ["B", "C"]
+    assert [c.concept_id for c in embeddings.predict_heads("right", "C", k=9)] == ["B", "A", "D"]
+    known = pa.table({"head": ["A", "B"], "relation": ["right", "right"], "tail": ["B", "C"]})
+    assert [c.concept_id for c in embeddings.predict_tails("A", "right", k=1, known=known)] == ["C"]
+    assert [c.concept_id for c in embeddings.predict_heads("right", "C", known=[known])] == ["A", "D"]
+    assert embeddings.predict_tails("A", "right", k=1)[0].score == 0
+
+
+def test_similar_leaves_out_the_concept_itself_even_among_equals():
+    vectors = np.array([[1, 0], [2, 0], [1, 0], [0, 1]], dtype=np.float32)
+    embeddings = Embeddings(["A", "B", "C", "D"], vectors, ["r"], np.zeros((1, 2), np.float32))
+    assert [c.concept_id for c in embeddings.similar("B", k=2)] == ["A", "C"]
+    assert [c.concept_id for c in embeddings.similar("C", k=10)] == ["A", "B", "D"]
+    assert embeddings.similar("A", k=1)[0].score == pytest.approx(1)
+
+
+def test_unknown_concepts_and_relations_are_explained():
+    embeddings = hand_made()
+    assert "A" in embeddings and "Z" not in embeddings
+    for call in (
+        lambda: embeddings.similar("Z"),
+        lambda: embeddings.score("A", "right", "Z"),
+        lambda: embeddings.vector("Z"),
+    ):
+        with pytest.raises(MedgraftError, match="'Z'"):
+            call()
+    with pytest.raises(MedgraftError, match="'down'; there are right, up"):
+        embeddings.predict_tails("A", "down")
+
+
+def test_round_trip_through_a_folder(tmp_path):
+    graph = city_grid()
+    out = tmp_path / "embeddings"
+    trained = train_embeddings(graph, out=out, holdout=10, **SMALL)
+    loaded = Embeddings.load(out, graph)
+    assert_same(trained, loaded)
+    assert (loaded.p, loaded.fingerprint, loaded.settings, loaded.metrics) == (
+        trained.p,
+        trained.fingerprint,
+        trained.settings,
+        trained.metrics,
+    )
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
+        "concepts.parquet",
+        "settings.json",
+        "vectors.safetensors",
+    ]
+    assert "145 concepts" in (out / "README.md").read_text()
+    assert json.loads((out / "settings.json").read_text())["settings"]["dim"] == 16
+
+
+def test_embeddings_of_another_graph_are_refused(tmp_path):
+    hand_made().save(tmp_path / "e")
+    with pytest.raises(MedgraftError, match="belong to the graph f1, not to f2; train them again"):
+        Embeddings.load(tmp_path / "e", TableGraph([("A", "r", "B")], "f2"))
+
+
+@pytest.mark.parametrize("name", ["vectors.safetensors", "concepts.parquet", "settings.json"])
+def test_missing_and_damaged_files_are_named(tmp_path, name):
+    hand_made().save(tmp_path / "e")
+    (tmp_path / "e" / name).write_bytes(b"{")
+    with pytest.raises(MedgraftError, match="damaged"):
+        Embeddings.load(tmp_path / "e")
+    (tmp_path / "e" / name).unlink()
+    with pytest.raises(MedgraftError, match=f"{name} is missing"):
+        Embeddings.load(tmp_path / "e")
