@@ -58,7 +58,7 @@ def embed(
     out: Annotated[Path, typer.Option(help="Folder for the embeddings.")],
     model: Annotated[str, typer.Option(help="PyKEEN model.")] = "TransE",
     dim: Annotated[int, typer.Option(help="Numbers a concept.")] = 128,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the triples.")] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the triples.")] = 20,
     holdout: Annotated[float, typer.Option(help="Share of triples held out to score the embeddings on.")] = 0.0,
     seed: Seed = 0,
     device: Device = "auto",
@@ -70,10 +70,9 @@ def embed(
     """
     import kg
 
-    settings = {} if epochs is None else {"epochs": epochs}
     with kg.connect(graph) as connected:
         embeddings = kg.train_embeddings(
-            connected, model, dim, out, holdout=holdout, seed=seed, device=device, **settings
+            connected, model, dim, out, epochs=epochs, holdout=holdout, seed=seed, device=device
         )
     summary = {"out": str(out), "concepts": len(embeddings.ids), "relations": len(embeddings.relations)}
     summary |= {"metrics": embeddings.metrics}

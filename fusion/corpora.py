@@ -89,7 +89,8 @@ def load_corpus(name: str, *, download: bool = False) -> Corpus | None:
         dev, test = (tuple(read_gsc(folder / f"GSCplus_{part}_gold.tsv")) for part in ("dev", "test"))
         return Corpus(name, (), dev, test)
     parts = ("Training", "Development", "Test")
-    return Corpus(name, *(tuple(read_pubtator(folder / f"CDR_{part}Set.PubTator.txt")) for part in parts))
+    train, dev, test = (tuple(read_pubtator(folder / f"CDR_{part}Set.PubTator.txt")) for part in parts)
+    return Corpus(name, train, dev, test)
 
 
 def where_to_put(name: str) -> str:

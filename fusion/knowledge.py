@@ -4,6 +4,7 @@ It is made from the graph and its embeddings, travels inside the model folder, a
 The arrays stay on the CPU (memory-mapped where they come from a file); a batch takes only the rows it needs.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from loaders.records import Document, Triple
 class GraphTables(Protocol):
     """What is needed of a graph: its tables and its fingerprint."""
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str: ...
 
     def table(self, name: str) -> pa.Table: ...
 
@@ -37,6 +39,7 @@ class ConceptVectors(Protocol):
 
     ids: list[str]
     vectors: NDArray[np.float32]
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,14 @@ class KnowledgeTable:
     @property
     def dim(self) -> int:
         return self.vectors.shape[1]
+
+    def digest(self) -> str:
+        """SHA-256 of everything in the table, so that two tables can be told apart."""
+        words = [self.ids, self.names, self.type_names, self.relation_names, self.fingerprint]
+        total = hashlib.sha256(json.dumps(words).encode())
+        for array in (self.vectors, self.types, self.neighbours, self.relations):
+            total.update(np.ascontiguousarray(array.numpy()).data)
+        return total.hexdigest()
 
     def candidates(self, document: Document, k: int) -> list[tuple[int, int, tuple[int, ...], tuple[float, ...]]]:
         """Character span, rows and scores of each mention that has a candidate in the table."""

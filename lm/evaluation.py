@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from loaders.errors import MedgraftError
 from loaders.records import Document
@@ -28,6 +29,13 @@ class MentionScores:
     @property
     def f1(self) -> float:
         return 2 * self.correct / (self.gold + self.predicted) if self.gold + self.predicted else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Counts and scores as plain numbers, by type too."""
+        counts = {"gold": self.gold, "predicted": self.predicted, "correct": self.correct}
+        scores = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
+        by_type = {type: score.as_dict() for type, score in self.by_type.items()}
+        return {**counts, **scores, **({"by_type": by_type} if by_type else {})}
 
     def __str__(self) -> str:
         rows = {**self.by_type, "all": self} if len(self.by_type) > 1 else {"all": self}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loaders.conll import read_conll
+    from loaders.corpus import read_corpus
     from loaders.errors import InputError, MedgraftError
     from loaders.folders import new_folder
     from loaders.gsc import read_gsc
@@ -31,6 +32,7 @@ __all__ = [
     "detect_format",
     "new_folder",
     "read_conll",
+    "read_corpus",
     "read_gsc",
     "read_ontology",
     "read_pubtator",
@@ -39,6 +41,7 @@ __all__ = [
 
 _MODULES = {
     "loaders.conll": ("read_conll",),
+    "loaders.corpus": ("read_corpus",),
     "loaders.errors": ("InputError", "MedgraftError"),
     "loaders.folders": ("new_folder",),
     "loaders.gsc": ("read_gsc",),

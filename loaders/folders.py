@@ -1,7 +1,6 @@
 """Folders that appear whole or not at all, and the hash that says what is in a file."""
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -32,8 +31,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         yield aside
         previous = _previous(target)
         if target.exists():
-            os.replace(target, previous)
-        os.replace(aside, target)
+            target.replace(previous)
+        aside.replace(target)
         shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -44,12 +43,12 @@ def restore_folder(path: str | Path) -> None:
     target = Path(path)
     previous = _previous(target)
     if previous.exists() and not target.exists():
-        os.replace(previous, target)
+        previous.replace(target)
 
 
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file, as hexadecimal digits."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

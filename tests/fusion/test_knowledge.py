@@ -29,6 +29,7 @@ class Tables:
 class Vectors:
     ids: list[str]
     vectors: np.ndarray
+    fingerprint: str = "f" * 64
 
 
 IDS = [f"X:{n}" for n in range(8)]

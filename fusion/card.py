@@ -1,0 +1,43 @@
+"""The card of a model folder: what it was made from, how it scores, what it must not be used for."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fusion.model import FusedModel
+
+
+def model_card(model: "FusedModel") -> str:
+    """Markdown with data, settings and measured scores."""
+    kind = "fused with a knowledge graph" if model.table is not None else "without a graph"
+    lines = [
+        "---",
+        "library_name: medgraft",
+        "tags: [biomedical, token-classification]",
+        "---",
+        "",
+        f"# medgraft tagger, {kind}",
+        "",
+        f"Finds mentions of {', '.join(model.settings.types)} in text.",
+        "",
+        "```python",
+        "import fusion",
+        "",
+        'document = fusion.load("this folder")("She developed ataxia after phenytoin.")',
+        "```",
+        "",
+        "## Training",
+        "",
+        *(f"- {name}: {value}" for name, value in model.training.items()),
+        *(f"- {name}: {value}" for name, value in vars(model.settings).items()),
+    ]
+    if model.table is not None:
+        lines.append(f"- graph: fingerprint `{model.table.fingerprint}`, {len(model.table.ids):,} concepts")
+    lines += ["", "## Scores", ""]
+    lines += [f"- {name}: {value}" for name, value in model.scores.items()] or ["Not measured."]
+    lines += [
+        "",
+        "Scores are strict (document, start, end and type agree). They say nothing about other text.",
+        "A research aid: its output is not a diagnosis and needs the eye of a clinician.",
+        "",
+    ]
+    return "\n".join(lines)

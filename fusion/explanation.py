@@ -1,0 +1,166 @@
+"""Which concept and which fact changed a prediction: each is taken away, and the layers above are run again.
+
+The hidden states below the knowledge are computed once; knowledge attention and the blocks above it run again for each
+thing taken away. The effect is exact for that one thing, which attention weights are not (Raman et al., 2021).
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fusion.attention import Knowledge
+from fusion.knowledge import KnowledgeTable
+from lm.alignment import Window, collate, windows, words_of
+from loaders.errors import MedgraftError
+from loaders.records import Concept, Document, Mention, Triple
+
+if TYPE_CHECKING:
+    from fusion.model import FusedEncoder, FusedModel
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The prediction without one thing: `taken` is a concept, a fact, or None for the whole graph.
+
+    `probability` is that of the type that the full model predicts; `type` is the most probable type without the
+    thing, empty if that is no mention at all.
+    """
+
+    taken: Concept | Triple | None
+    probability: float
+    type: str
+
+    @property
+    def what(self) -> str:
+        if self.taken is None:
+            return "the graph"
+        if isinstance(self.taken, Concept):
+            return f"concept {self.taken.name} ({self.taken.id})"
+        return f"fact ⟨{self.taken.head_name} {self.taken.relation} {self.taken.tail_name}⟩"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A predicted mention and what it rests on; `effects` come with the largest change of probability first.
+
+    `probability` is the mean over the mention's words of the probability of its type (its B and I tags together).
+    """
+
+    text: str
+    mention: Mention
+    probability: float
+    without_graph: Effect
+    effects: tuple[Effect, ...]
+
+    def describe(self, top: int = 5) -> str:
+        """A few lines for people."""
+        linked = f", {self.mention.concept_id}" if self.mention.concept_id else ""
+        lines = [f"{self.text!r} is {self.mention.type}{linked} ({self.probability:.3f})"]
+        for effect in (self.without_graph, *self.effects[:top]):
+            if effect.type == self.mention.type:
+                verdict = f"{effect.probability:.3f} ({effect.probability - self.probability:+.3f})"
+            else:
+                verdict = f"no longer {self.mention.type} but {effect.type or 'no mention'} ({effect.probability:.3f})"
+            lines.append(f"  without {effect.what}: {verdict}")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def explain(model: "FusedModel", document: str | Document, *, batch_size: int = 32) -> list[Explanation]:
+    """An explanation for each mention that the model predicts in the document, in the order of the text.
+
+    Raises:
+        MedgraftError: the model is plain, so there is nothing to take away.
+    """
+    if model.table is None:
+        raise MedgraftError("a plain model has no knowledge to explain; train with --graph and --embeddings")
+    predicted = model(document)
+    settings = model.settings
+    made = windows([predicted.text], model.encoder, min(settings.max_pieces, model.encoder.max_pieces), settings.stride)
+    extras = model.extras(model.link([predicted]))
+    explanations = []
+    for window in made:
+        targets = [(m, pieces) for m in predicted.mentions if len(pieces := _owned_pieces(window, m))]
+        if targets:
+            explanations += _explain_window(model, model.table, window, predicted.text, targets, extras, batch_size)
+    return sorted(explanations, key=lambda explanation: explanation.mention.start)
+
+
+def _owned_pieces(window: Window, mention: Mention) -> NDArray[np.int64]:
+    """First pieces of the mention's words in the window that owns its first word; empty in any other window."""
+    first, last = words_of(window.word_spans, mention.start, mention.end)
+    if not window.owned[0] <= first < window.owned[1]:
+        return np.zeros(0, dtype=np.int64)
+    return np.flatnonzero(window.first & (window.words >= first) & (window.words < last))
+
+
+@torch.inference_mode()
+def _explain_window(
+    model: "FusedModel",
+    table: KnowledgeTable,
+    window: Window,
+    text: str,
+    targets: list[tuple[Mention, NDArray[np.int64]]],
+    extras: Iterable[Any],
+    batch_size: int,
+) -> list[Explanation]:
+    fused: FusedEncoder = model.tagger.encoder  # type: ignore[assignment]
+    device = model.encoder.device
+    batch = {name: tensor.to(device) for name, tensor in collate([window], model.encoder, *extras).items()}
+    knowledge = Knowledge.of(batch)
+    state = model.encoder.lower(batch, fused.after_block)
+    taken: list[Concept | Triple | None] = [None]
+    versions = [state.hidden]
+    if knowledge is not None:
+        versions.insert(0, fused.knowledge(state.hidden, knowledge))
+        for thing, without in _each_taken_away(knowledge, table):
+            taken.append(thing)
+            versions.append(fused.knowledge(state.hidden, without))
+    else:
+        versions.insert(0, state.hidden)
+    chunks = [torch.cat(versions[i : i + batch_size]) for i in range(0, len(versions), batch_size)]
+    probabilities = torch.cat(
+        [model.tagger.output(model.encoder.upper(state, c)).softmax(dim=-1).cpu() for c in chunks]
+    )
+    found = []
+    for mention, pieces in targets:
+        by_type = _type_probabilities(probabilities[:, pieces])
+        effects = [_effect(model, mention, thing, by_type[n]) for n, thing in enumerate(taken, 1)]
+        probability = float(by_type[0, 1 + model.settings.types.index(mention.type)])
+        ordered = sorted(effects[1:], key=lambda effect: (-abs(effect.probability - probability), effect.what))
+        found.append(Explanation(text[mention.start : mention.end], mention, probability, effects[0], tuple(ordered)))
+    return found
+
+
+def _each_taken_away(knowledge: Knowledge, table: KnowledgeTable) -> Iterable[tuple[Concept | Triple, Knowledge]]:
+    """Every concept and every fact of the sentence, and the knowledge without it, wherever it occurs."""
+    rows = knowledge.rows[knowledge.candidates]
+    for row in rows[knowledge.candidate_mask].unique().tolist():
+        concept = Concept(table.ids[row], table.names[row], types=(table.type_names[int(table.types[row])],))
+        yield concept, knowledge.without(candidates=(rows == row) & knowledge.candidate_mask)
+    places: dict[Triple, list[tuple[int, int, int]]] = {}
+    there = knowledge.fact_mask & knowledge.candidate_mask[:, :, None]
+    for m, k, n in there.nonzero().tolist():
+        places.setdefault(table.fact(int(rows[m, k]), n), []).append((m, k, n))
+    for fact, where in places.items():
+        mask = torch.zeros_like(knowledge.fact_mask)
+        mask[tuple(torch.tensor(where, device=mask.device).T)] = True
+        yield fact, knowledge.without(facts=mask)
+
+
+def _type_probabilities(probabilities: Tensor) -> Tensor:
+    """From tag probabilities (R, P, L) at P pieces: means (R, 1 + types) of no mention and of each type."""
+    mean = probabilities.mean(dim=1)
+    return torch.cat([mean[:, :1], mean[:, 1::2] + mean[:, 2::2]], dim=1)
+
+
+def _effect(model: "FusedModel", mention: Mention, thing: Concept | Triple | None, by_type: Tensor) -> Effect:
+    types = ("", *model.settings.types)
+    return Effect(thing, float(by_type[types.index(mention.type)]), types[int(by_type.argmax())])

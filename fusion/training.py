@@ -1,0 +1,185 @@
+"""Train a model on annotated documents, fused with a graph or plain."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fusion.corpora import Corpus
+from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
+from fusion.model import FusedModel, ModelSettings, default_depth, make_model
+from kg import Linker
+from lm.alignment import collate, windows
+from lm.encoder import Encoder, freeze_blocks, resolve_device
+from lm.tagging import tag_documents
+from lm.training import fit
+from loaders.errors import MedgraftError
+from loaders.records import Document
+
+TASKS = ("ner",)
+
+
+def train(
+    task: str,
+    corpus: Corpus,
+    graph: GraphTables | None = None,
+    embeddings: ConceptVectors | None = None,
+    linker: Linker | None = None,
+    *,
+    encoder: str | Path,
+    out: str | Path | None = None,
+    knowledge: KnowledgeTable | None = None,
+    after_block: int | None = None,
+    num_candidates: int = 5,
+    max_pieces: int = 256,
+    frozen_blocks: int = 0,
+    epochs: int = 5,
+    batch_size: int = 16,
+    learning_rate: float = 5e-5,
+    new_learning_rate: float = 1e-3,
+    accumulation: int = 1,
+    precision: str = "no",
+    patience: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> FusedModel:
+    """Train on `corpus.train`, keep the epoch that is best on `corpus.dev`; the test documents are never looked at.
+
+    With a graph, its embeddings and a linker the model is fused; with none of them it is plain. Both use the same
+    encoder, output layer, order of data and seeds.
+
+    Args:
+        task: "ner".
+        corpus: documents by split.
+        graph: what `kg.connect` gives; read while the knowledge table is made, not afterwards.
+        embeddings: trained on this graph.
+        linker: built from this graph.
+        encoder: Hugging Face model folder, or name in the local cache, of a BERT-type encoder.
+        out: folder for the model; an interrupted training with the same settings goes on where it stopped.
+        knowledge: a finished table in place of graph and embeddings (control arms).
+        after_block: blocks below the knowledge; two thirds of them by default.
+        num_candidates: candidates a mention.
+        max_pieces: longest window of a document, in pieces.
+        frozen_blocks: lowest blocks, with the embedding layer, that are not trained.
+        epochs: passes over the training documents.
+        batch_size: windows a step.
+        learning_rate: of the encoder.
+        new_learning_rate: of the output layer and of the knowledge attention.
+        accumulation: batches a step.
+        precision: "no", "bf16" or "fp16".
+        patience: stop after so many epochs without a better one.
+        seed: of everything random.
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: show bars on stderr if it is a terminal.
+
+    Raises:
+        MedgraftError: unknown task, no training documents, graph without embeddings or linker or of another graph,
+            a device that is not there.
+    """
+    if task not in TASKS:
+        raise MedgraftError(f"unknown task {task!r}; choose {' or '.join(TASKS)}")
+    if not corpus.types:
+        raise MedgraftError(f"corpus {corpus.name} has no mention in its training documents; check its format")
+    resolve_device(device)
+    table = knowledge if knowledge is not None else _table(graph, embeddings, linker)
+    loaded = Encoder.load(encoder)
+    settings = ModelSettings(
+        task,
+        corpus.types,
+        default_depth(loaded.num_blocks) if after_block is None else after_block,
+        num_candidates=num_candidates,
+        max_pieces=min(max_pieces, loaded.max_pieces),
+        seed=seed,
+    )
+    model = make_model(loaded, settings, table, linker if table is not None else None)
+    freeze_blocks(loaded, frozen_blocks)
+    plan = {
+        "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
+        "training documents": len(corpus.train),
+        "development documents": len(corpus.dev),
+        "encoder": Path(encoder).name,
+        "frozen blocks": frozen_blocks,
+        "epochs": epochs,
+        "batch size": batch_size,
+        "learning rates": [learning_rate, new_learning_rate],
+        "accumulation": accumulation,
+        "precision": precision,
+        "seed": seed,
+    }
+    rates = {"": learning_rate, "output": new_learning_rate}
+    if table is not None:
+        rates["encoder.knowledge"] = new_learning_rate
+    made = windows([d.text for d in corpus.train], loaded, settings.max_pieces, settings.stride)
+    labels, counts = tag_documents(corpus.train, made, model.tagger.scheme)
+    extras = [labels, *model.extras(model.link(corpus.train))]
+    dev = _linked_once(model, corpus.dev)
+    history = fit(
+        model.tagger,
+        made,
+        lambda group: collate(group, loaded, *extras),
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rates=rates,
+        accumulation=accumulation,
+        precision=precision,
+        seed=seed,
+        device=device,
+        evaluate=dev,
+        patience=patience,
+        folder=None if out is None else _checkpoints(Path(out), plan, settings, table),
+        progress=progress,
+    )
+    model.tagger.eval()
+    best = next((e for e in history.epochs if e.number == history.best_epoch), None)
+    model.scores = {} if best is None else {f"dev {name}": round(value, 4) for name, value in best.scores.items()}
+    model.training = {**plan, "steps": history.steps, "mentions": asdict(counts), "best epoch": history.best_epoch}
+    if out is not None:
+        model.save(out)
+        for left in Path(out).parent.glob(f".{Path(out).name}.training-*"):
+            shutil.rmtree(left, ignore_errors=True)
+    return model
+
+
+def _table(
+    graph: GraphTables | None, embeddings: ConceptVectors | None, linker: Linker | None
+) -> KnowledgeTable | None:
+    given = {"graph": graph, "embeddings": embeddings, "linker": linker}
+    absent = [name for name, value in given.items() if value is None]
+    if len(absent) == 3:
+        return None
+    if graph is None or embeddings is None or linker is None:
+        raise MedgraftError(f"a fused model needs graph, embeddings and linker; {' and '.join(absent)} not given")
+    for name, other in (("embeddings", embeddings.fingerprint), ("linker", linker.fingerprint)):
+        if other != graph.fingerprint:
+            raise MedgraftError(
+                f"the {name} are of graph {other[:12]}, but this graph is {graph.fingerprint[:12]}; make them anew"
+            )
+    return KnowledgeTable.build(graph, embeddings)
+
+
+def _linked_once(model: FusedModel, dev: Sequence[Document]) -> Any:
+    """What `fit` calls after each epoch: scores on the development documents, which are linked only once."""
+    from lm.evaluation import evaluate_mentions
+    from lm.tagging import predict
+
+    if not dev:
+        return None
+    extras = model.extras(model.link(dev))
+
+    def evaluate() -> Mapping[str, float]:
+        s = model.settings
+        found = predict(model.tagger, dev, model.encoder, *extras, max_pieces=s.max_pieces, stride=s.stride)
+        scores = evaluate_mentions(dev, found)
+        return {"f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
+
+    return evaluate
+
+
+def _checkpoints(out: Path, plan: dict[str, Any], settings: ModelSettings, table: KnowledgeTable | None) -> Path:
+    """A hidden folder beside `out`, named after all that decides the result."""
+    key = json.dumps([plan, asdict(settings), None if table is None else table.digest()], sort_keys=True)
+    return out.parent / f".{out.name}.training-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
