@@ -56,7 +56,7 @@ UNWIND $ids AS id MATCH (n:Concept {id: id}) OPTIONAL MATCH (n)<-[r]-(m:Concept)
 RETURN id, collect(DISTINCT m.id) AS others"""
 _FROM = """
 UNWIND $ids AS id MATCH (n:Concept {id: id}) OPTIONAL MATCH (n)-[r]->(m:Concept)
-RETURN id AS head, m.id AS tail, r.relation AS relation, r.sources AS sources"""
+RETURN id AS head, collect(m.id) AS tails, collect(r.relation) AS relations, collect(r.sources) AS sources"""
 _STARTING = "MATCH (n:Concept) WHERE n.id STARTS WITH $prefix RETURN n.id AS id ORDER BY id LIMIT 1000"
 # Each word is a parameter of its own, so that Neo4j can use its text index; only their number enters the query.
 _SEARCH = """
@@ -205,9 +205,9 @@ class Graph:
         for concept in self._concepts(near):
             result.add_node(concept.id, name=concept.name, types=concept.types)
         for row in self._batched(_FROM, sorted(near)):
-            if row["tail"] in inside:
-                edge = {"relation": row["relation"], "sources": tuple(row["sources"])}
-                result.add_edge(row["head"], row["tail"], key=row["relation"], **edge)
+            for tail, relation, sources in zip(row["tails"], row["relations"], row["sources"], strict=True):
+                if tail in inside:
+                    result.add_edge(row["head"], tail, key=relation, relation=relation, sources=tuple(sources))
         return result
 
     def cypher(self, query: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -142,7 +142,7 @@ def _wait_for_bolt(port: int, password: str, process: subprocess.Popen[bytes], l
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with neo4j.GraphDatabase.driver(f"bolt://127.0.0.1:{port}", auth=("neo4j", password)) as driver:
-                driver.execute_query("RETURN 1")
+                driver.verify_connectivity()
             return
         except (neo4j.exceptions.DriverError, neo4j.exceptions.Neo4jError):
             time.sleep(0.5)

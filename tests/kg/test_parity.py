@@ -168,7 +168,7 @@ def graphs(draw):
 
 
 @settings(
-    max_examples=int(os.environ.get("MEDGRAFT_EXAMPLES", "12")),
+    max_examples=int(os.environ.get("MEDGRAFT_EXAMPLES", "8")),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
