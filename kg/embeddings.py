@@ -98,7 +98,7 @@ def train_embeddings(
     out: str | Path | None = None,
     *,
     triples: pa.Table | None = None,
-    epochs: int = 20,
+    epochs: int = 15,
     batch_size: int = 1024,
     learning_rate: float = 0.3,
     num_negatives: int = 64,

@@ -168,7 +168,7 @@ def evaluate_ranking(
         raise MedgraftError("no test triples to evaluate; hold some out with split_triples(table, test=1000)")
     truth = embeddings.rows_of(test)
     others = [embeddings.rows_of(table) for table in known]
-    facts = np.unique(np.concatenate([truth, *others]), axis=0)
+    facts = np.concatenate([truth, *others])
     asked = truth
     if limit is not None and limit < len(truth):
         asked = truth[np.sort(np.random.default_rng(seed).choice(len(truth), limit, replace=False))]
@@ -215,8 +215,8 @@ def _realistic(
     scores = scores.cpu()
     of_truth = scores.gather(1, true)
     scores[mask] = -torch.inf
-    better = (scores > of_truth).sum(1)
-    ties = (scores == of_truth).sum(1)  # the true answer itself is a known fact, and so masked
+    better = torch.count_nonzero(scores > of_truth, dim=1)
+    ties = torch.count_nonzero(scores == of_truth, dim=1)  # the true answer itself is a known fact, and so masked
     return (better + ties / 2 + 1).double().numpy()
 
 
@@ -257,20 +257,22 @@ def _popularity(known: Rows, test: Rows, concepts: int) -> Scorer:
     counts = {side: _counts(train[:, [1, column]], width) for side, column in (("head", 0), ("tail", 2))}
 
     def score(side: Side, given: Rows, relations: Rows) -> torch.Tensor:
-        scores = torch.zeros(len(relations), concepts)
-        for row, relation in enumerate(relations.tolist()):
+        asked, which = np.unique(relations, return_inverse=True)
+        scores = torch.zeros(len(asked), concepts)
+        for row, relation in enumerate(asked.tolist()):
             rows, numbers = counts[side][relation]
-            scores[row, rows] = numbers
-        return scores
+            scores[row].index_copy_(0, rows, numbers)
+        return scores[torch.from_numpy(which)]
 
     return score
 
 
 def _counts(pairs: Rows, relations: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """For each relation, the concepts it is used with and how often."""
-    unique, numbers = np.unique(pairs, axis=0, return_counts=True)
-    bounds = np.searchsorted(unique[:, 0], np.arange(relations + 1))
-    rows, times = torch.from_numpy(unique[:, 1].copy()), torch.from_numpy(numbers).float()
+    width = int(pairs[:, 1].max(initial=0)) + 1
+    codes, numbers = np.unique(pairs[:, 0] * width + pairs[:, 1], return_counts=True)
+    bounds = np.searchsorted(codes, np.arange(relations + 1) * width)
+    rows, times = torch.from_numpy(codes % width), torch.from_numpy(numbers).float()
     return [(rows[a:b], times[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
