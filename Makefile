@@ -12,7 +12,7 @@ quickstart: $(VENV)/.run
 	$(BIN)/medgraft quickstart
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	MEDGRAFT_SMALL=1 $(BIN)/python -m pytest --nbmake tests notebooks
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

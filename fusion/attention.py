@@ -123,8 +123,10 @@ class KnowledgeAttention(nn.Module):
         self.link_query = nn.Linear(size, size, bias=False)
         self.link_key = nn.Linear(size, size, bias=False)
         self.nil = nn.Parameter(torch.zeros(size))
-        self.nil_bias = nn.Parameter(torch.zeros(()))
-        self.prior_weight = nn.Parameter(torch.ones(()))
+        # A string score is no probability: at the start its fifth power counts, and NIL weighs as much as a candidate
+        # of score 0.5 does.
+        self.prior_weight = nn.Parameter(torch.tensor(5.0))
+        self.nil_bias = nn.Parameter(torch.tensor(5.0 * math.log(0.5)))
         self.query = nn.Linear(hidden_size, size)
         self.key = nn.Linear(size, size)
         self.value = nn.Linear(size, size, bias=False)
@@ -172,18 +174,19 @@ class KnowledgeAttention(nn.Module):
         longest = int((knowledge.end - knowledge.start).max())
         position = knowledge.start[:, None] + torch.arange(longest, device=hidden.device)
         inside = position < knowledge.end[:, None]
-        pieces = hidden[knowledge.sentence[:, None], position.clamp(max=hidden.shape[1] - 1)]
+        flat = knowledge.sentence[:, None] * hidden.shape[1] + position.clamp(max=hidden.shape[1] - 1)
+        pieces = _rows(hidden.reshape(-1, hidden.shape[2]), flat)
         weights = self.pooling(pieces).squeeze(-1).masked_fill(~inside, -torch.inf).softmax(dim=1)
         return self.span_norm(self.span(torch.einsum("ml,mld->md", weights, pieces)))
 
     def _read_concepts(self, span: Tensor, knowledge: Knowledge) -> Tensor:
         """Each candidate together with what its facts say to this mention: (M, K, e)."""
         rows = self.concept(knowledge.vectors.to(span.dtype))
-        concepts = self.concept_norm(rows + self.types(knowledge.types))[knowledge.candidates]
+        concepts = _rows(self.concept_norm(rows + self.types(knowledge.types)), knowledge.candidates)
         if knowledge.neighbours.shape[1] == 0:
             return concepts
         neighbours = knowledge.neighbours[knowledge.candidates]
-        facts = rows[neighbours] + self.relations(knowledge.relations[knowledge.candidates])
+        facts = _rows(rows, neighbours) + self.relations(knowledge.relations[knowledge.candidates])
         query = self.fact_query(span)
         scores = torch.einsum("me,mkne->mkn", query, self.fact_key(facts))
         scores = scores.masked_fill(~knowledge.fact_mask, -torch.inf)
@@ -216,3 +219,8 @@ class KnowledgeAttention(nn.Module):
 
     def _heads(self, states: Tensor) -> Tensor:
         return states.reshape(*states.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of a table (R, e) at an index of any shape. Unlike `table[index]`, its gradient is the same in every run."""
+    return table.index_select(0, index.flatten()).reshape(*index.shape, -1)

@@ -85,7 +85,7 @@ def train(
     if not corpus.types:
         raise MedgraftError(f"corpus {corpus.name} has no mention in its training documents; check its format")
     resolve_device(device)
-    table = knowledge if knowledge is not None else _table(graph, embeddings, linker)
+    table = _table(graph, embeddings, linker) if knowledge is None else _with_linker(knowledge, linker)
     loaded = Encoder.load(encoder)
     settings = ModelSettings(
         task,
@@ -159,6 +159,12 @@ def _table(
                 f"the {name} are of graph {other[:12]}, but this graph is {graph.fingerprint[:12]}; make them anew"
             )
     return KnowledgeTable.build(graph, embeddings)
+
+
+def _with_linker(knowledge: KnowledgeTable, linker: Linker | None) -> KnowledgeTable:
+    if linker is None or linker.fingerprint != knowledge.fingerprint:
+        raise MedgraftError("a knowledge table needs the linker of the same graph")
+    return knowledge
 
 
 def _linked_once(model: FusedModel, dev: Sequence[Document]) -> Any:
