@@ -191,8 +191,16 @@ def compare(lines: Iterable[dict[str, Any]], *, draws: int = 10_000) -> list[Com
     return compared
 
 
+def table_of(compared: Iterable[Comparison]) -> str:
+    """The comparison as lines of text."""
+    lines = [f"{'arm':<22}seeds  F1 (sd)           against plain   p"]
+    for c in compared:
+        lines.append(f"{c.arm:<22}{c.seeds:>5}  {c.f1:.4f} ({c.deviation:.4f})  {c.difference:+.4f}         {c.p:.4f}")
+    return "\n".join(lines)
+
+
 def _randomisation(ours: NDArray[np.int64], theirs: NDArray[np.int64], draws: int) -> float:
-    """p of the mean difference of F1 for counts (seeds, documents, 3) of two arms."""
+    """The p of the mean difference of F1 for counts (seeds, documents, 3) of two arms."""
     observed = abs((_f1(ours.sum(axis=1)) - _f1(theirs.sum(axis=1))).mean())
     generator = np.random.default_rng(0)
     gap, base = ours - theirs, theirs.sum(axis=1)
@@ -222,11 +230,9 @@ def _counts(gold: Sequence[Document], found: Sequence[Document]) -> list[tuple[i
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    """Finished runs; a last line that was cut off is not one."""
+    """Finished runs. A last line that was cut off is not one, and is removed."""
     if not file.is_file():
         return []
-    found = []
-    for line in file.read_text(encoding="utf-8").split("\n"):
-        if line.endswith("}"):
-            found.append(json.loads(line))
-    return found
+    whole = file.read_text(encoding="utf-8").rpartition("\n")[0]
+    file.write_text(whole + "\n" if whole else "", encoding="utf-8")
+    return [json.loads(line) for line in whole.split("\n") if line]

@@ -77,17 +77,22 @@ class KnowledgeAttention(nn.Module):
 
         s_m  = LN(W_s sum_t softmax_t(w_p h_t) h_t)                        span
         x_c  = LN(A E_c + T[type(c)])                                      candidate
-        f_cn = A E_n + B[r]                                                fact
+        f_cn = LN(A E_n + B[r])                                            fact
         g_c  = x_c + sum_n softmax_n((W_q s_m) (W_k f_cn) / sqrt(e)) W_v f_cn    with a null slot of value zero
         a    = softmax over NIL and c of (W_1 s_m) (W_2 g_c) / sqrt(e) + w log prior(c)
         k_m  = sum over c, not NIL, of a_c g_c
-        z_t  = MHA(U_q h_t; keys [null, U_k(s_m + k_m)]; values [0, U_v k_m]),  + a learned bias where t lies in m
+        z_t  = MHA(U_q h_t; keys [null, U_k(s_m + k_m)]; values [0, U_v k_m])
+               + a learned bias on the null slot, and one on the mentions that t lies in
         h'_t = h_t + sigmoid(w_g [h_t; z_t] + b_g) W_o z_t
 
     E is the concept table (usually TransE), frozen. W_o starts at zero, so the layer starts as the identity, and its
-    whole matrix gets a gradient from the first step; b_g starts at -2. Based on the designs of KnowBERT (Peters et al.,
-    2019: candidates with priors, recontextualisation) and SMedBERT (Zhang et al., 2021: neighbours); what differs is
-    NIL of value zero, the identity at the start, and that mentions are weighed by position too.
+    whole matrix gets a gradient from the first step; b_g starts at -2. U_q starts small and the two biases at 2 and 4:
+    at first a piece listens to the mention it lies in, or else to the null slot, and what it hears does not hang on
+    random weights (with U_q of the usual size the null slot won over most pieces of linked mentions).
+
+    Based on the designs of KnowBERT (Peters et al., 2019: candidates with priors, recontextualisation) and SMedBERT
+    (Zhang et al., 2021: neighbours); what differs is NIL of value zero, the identity at the start, and that mentions
+    are weighed by position too.
 
     Known weakness: a mention is pooled over its own pieces only, so the candidates are weighed by the context that the
     blocks below have put into these pieces.
@@ -119,6 +124,7 @@ class KnowledgeAttention(nn.Module):
         self.fact_query = nn.Linear(size, size, bias=False)
         self.fact_key = nn.Linear(size, size, bias=False)
         self.fact_value = nn.Linear(size, size, bias=False)
+        self.fact_norm = nn.LayerNorm(size)
         self.null_fact = nn.Parameter(torch.zeros(size))
         self.link_query = nn.Linear(size, size, bias=False)
         self.link_key = nn.Linear(size, size, bias=False)
@@ -131,11 +137,14 @@ class KnowledgeAttention(nn.Module):
         self.key = nn.Linear(size, size)
         self.value = nn.Linear(size, size, bias=False)
         self.null_key = nn.Parameter(torch.zeros(size))
+        self.null_bias = nn.Parameter(torch.full((num_heads,), 2.0))
         self.inside_bias = nn.Parameter(torch.full((num_heads,), 4.0))
         self.gate = nn.Linear(hidden_size + size, 1)
         self.output = nn.Linear(size, hidden_size, bias=False)
         nn.init.normal_(self.types.weight, std=0.02)
         nn.init.normal_(self.relations.weight, std=0.02)
+        nn.init.normal_(self.query.weight, std=0.02)
+        nn.init.zeros_(self.query.bias)
         nn.init.constant_(self.gate.bias, -2.0)
         nn.init.zeros_(self.output.weight)
 
@@ -186,7 +195,7 @@ class KnowledgeAttention(nn.Module):
         if knowledge.neighbours.shape[1] == 0:
             return concepts
         neighbours = knowledge.neighbours[knowledge.candidates]
-        facts = _rows(rows, neighbours) + self.relations(knowledge.relations[knowledge.candidates])
+        facts = self.fact_norm(_rows(rows, neighbours) + self.relations(knowledge.relations[knowledge.candidates]))
         query = self.fact_query(span)
         scores = torch.einsum("me,mkne->mkn", query, self.fact_key(facts))
         scores = scores.masked_fill(~knowledge.fact_mask, -torch.inf)
@@ -211,6 +220,7 @@ class KnowledgeAttention(nn.Module):
         inside = torch.zeros(batch, 1 + slots, length, dtype=torch.bool, device=hidden.device)
         inside[sentence, 1 + slot] = covered
         bias = inside.transpose(1, 2)[:, None] * self.inside_bias[None, :, None, None]
+        bias[:, :, :, 0] = self.null_bias[None, :, None]
         bias = bias.masked_fill(~filled[:, None, None], -torch.inf).to(keys.dtype)
         attended = functional.scaled_dot_product_attention(
             self._heads(self.query(hidden).to(keys.dtype)), self._heads(keys), self._heads(values), attn_mask=bias

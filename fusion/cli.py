@@ -161,6 +161,50 @@ def evaluate(
 
 
 @app.command()
+def ablate(
+    corpus: Annotated[Path, typer.Option("--train", help="Annotated documents: PubTator, GSC+ or CoNLL.")],
+    dev: Annotated[Path, typer.Option(help="Documents to choose the best epoch on.")],
+    test: Annotated[Path, typer.Option(help="Documents to compare the arms on.")],
+    graph: Annotated[str, typer.Option(help="Graph folder, or neo4j://...")],
+    embeddings: Annotated[Path, typer.Option(help="Embeddings of that graph.")],
+    encoder: Annotated[str, typer.Option(help="Hugging Face model folder or name of a BERT-type encoder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results; finished runs in it are not run again.")],
+    arms: Annotated[str, typer.Option(help="Comma-separated: plain, nil, same-parameters, types, ...")] = "",
+    seeds: Annotated[int, typer.Option(help="How many seeds; a claim needs five.")] = 5,
+    epochs: Annotated[int, typer.Option(help="Passes over the training documents.")] = 5,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train the control arms and say what the knowledge was worth.
+
+    Example: medgraft ablate --train train.txt --dev dev.txt --test test.txt --graph graphs/hpo
+    --embeddings embeddings/hpo --encoder bert-base-uncased --out runs/ablation
+    """
+    from dataclasses import asdict
+
+    import kg
+    from fusion.ablation import ARMS, ablate, table_of
+    from fusion.corpora import Corpus
+    from loaders import read_corpus
+
+    documents = Corpus(corpus.stem, tuple(read_corpus(corpus)), tuple(read_corpus(dev)), tuple(read_corpus(test)))
+    with kg.connect(graph) as connected:
+        compared = ablate(
+            documents,
+            connected,
+            kg.Embeddings.load(embeddings, connected),
+            kg.Linker.build(connected),
+            out=out,
+            arms=[arm.strip() for arm in arms.split(",")] if arms else tuple(ARMS),
+            seeds=range(seeds),
+            encoder=encoder,
+            epochs=epochs,
+            device=device,
+        )
+    typer.echo(json.dumps([asdict(line) for line in compared], indent=2) if as_json else table_of(compared))
+
+
+@app.command()
 def annotate(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
     texts: Annotated[list[str], typer.Argument(help="Texts, or files: plain text or annotated documents.")],

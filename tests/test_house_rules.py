@@ -1,4 +1,4 @@
-"""The rules of the house, stated as tests: who may import whom, who is the door to what, and that the README is true."""
+"""The rules of the house, as tests: who may import whom, who is the door to what, and that the README is true."""
 
 import ast
 import importlib

@@ -82,6 +82,7 @@ def slow(model: KnowledgeAttention, hidden: Tensor, given: Knowledge) -> Tensor:
                     if given.fact_mask[m, k, n]:
                         other = given.neighbours[row, n]
                         fact = model.concept(given.vectors[other]) + model.relations(given.relations[row, n])
+                        fact = model.fact_norm(fact)
                         scores.append(model.fact_query(s) @ model.fact_key(fact) / root)
                         facts.append(fact)
                 weights = torch.softmax(torch.stack(scores), 0)[1:]
@@ -102,6 +103,7 @@ def slow(model: KnowledgeAttention, hidden: Tensor, given: Knowledge) -> Tensor:
                 scores = torch.stack(
                     [
                         query[part] @ key[part] / math.sqrt(width)
+                        + (model.null_bias[head] if key is model.null_key else 0.0)
                         + (model.inside_bias[head] if start <= t < end else 0.0)
                         for key, (start, end) in zip(keys, spans, strict=True)
                     ]
