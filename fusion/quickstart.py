@@ -19,6 +19,7 @@ from loaders.folders import sha256
 from loaders.records import Concept, Document, Triple
 
 HPO_FILES = ("hp.obo", "phenotype.hpoa", "genes_to_phenotype.txt")
+ROOT = "HP:0000118"  # phenotypic abnormality: the gold of GSC+ names nothing outside
 SENTENCES = (
     "The boy developed absence seizures and progressive ataxia three weeks after valproate was stopped.",
     "Cisplatin was replaced by carboplatin because of sensorineural hearing loss and renal tubular acidosis.",
@@ -130,7 +131,7 @@ def _link(graph: Any, out: Path, gold: Corpus | None) -> dict[str, Any]:
     result: dict[str, Any] = {"names": linker.counts}
     if gold is None:
         return result | {"silver": True, "note": where_to_put("gsc_plus"), **hold_out_aliases(graph)}
-    abnormal = {"HP:0000118", *graph.descendants("HP:0000118").ids}
+    abnormal = {ROOT, *graph.descendants(ROOT).ids}
     retired = graph.table("retired")
     successors = dict(zip(retired["id"].to_pylist(), retired["successor"].to_pylist(), strict=True))
     result |= {"silver": False, "corpus": "GSC+ test", "documents": len(gold.test)}
@@ -208,9 +209,10 @@ def _query(graph: Any, embeddings: Any) -> dict[str, Any]:
             f"{_line(graph.concept(c.concept_id))} {c.score:.2f}" for c in embeddings.similar(start, k=5)
         ],
     }
+    other = next(c for c in ("HP:0001251", start) if c in embeddings)
     if path_to is not None:
-        steps: Sequence[Triple] = graph.path(path_to, "HP:0000707") or ()
-        answers[f"graph.path({path_to!r}, 'HP:0000707')"] = [str(step) for step in steps]
+        steps: Sequence[Triple] = graph.path(path_to, other) or ()
+        answers[f"graph.path({path_to!r}, {other!r})"] = [str(step) for step in steps]
     return answers
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fusion.corpora import Corpus
 from loaders.records import Document
@@ -14,17 +13,16 @@ HELD_OUT = 1000
 
 
 def silver_corpus(graph: Any, *, train: int = 1500, dev: int = 200, test: int = 400) -> Corpus:
-    """Definitions of the graph's concepts, with the mentions that the dictionary finds in them (distant labels).
+    """Names and definitions of concepts, with the mentions that the dictionary finds in them (distant labels).
 
     The labels are the linker's own matches, so a score on them says that the machinery runs, not that it is right; a
     fused model, which is given these matches, has the answers before its eyes.
     """
     import kg
 
-    concepts = graph.table("concepts")
-    concepts = concepts.filter(pc.greater(pc.utf8_length(pc.fill_null(concepts["definition"], "")), 40))
-    defined = zip(concepts["id"].to_pylist(), concepts["definition"].to_pylist(), strict=True)
-    chosen = sorted(defined, key=lambda pair: hashlib.sha256(pair[0].encode()).digest())[: train + dev + test]
+    concepts = graph.table("concepts").select(["id", "name", "definition"]).to_pylist()
+    concepts.sort(key=lambda c: (not c["definition"], hashlib.sha256(c["id"].encode()).digest()))
+    chosen = [(c["id"], f"{c['name']}. {c['definition'] or ''}".strip()) for c in concepts[: train + dev + test]]
     linker = kg.Linker.build(graph)
     found = linker.pipe((text for _, text in chosen), ids=[concept_id for concept_id, _ in chosen], k=1)
     documents = tuple(_flat(document) for document in found)
