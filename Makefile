@@ -29,12 +29,12 @@ $(BIN)/uv:
 
 # The lock holds exact versions with hashes; the project itself is installed in place, without fetching anything more.
 $(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/uv
-	$(UV) install --require-hashes --requirements requirements.lock
+	$(UV) install --compile-bytecode --require-hashes --requirements requirements.lock
 	$(UV) install --no-deps --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
-	$(UV) install --require-hashes --requirements requirements-dev.lock
+	$(UV) install --compile-bytecode --require-hashes --requirements requirements-dev.lock
 	touch $@
 
 lock: | $(BIN)/uv

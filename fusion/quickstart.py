@@ -25,8 +25,9 @@ SENTENCES = (
     "Cisplatin was replaced by carboplatin because of sensorineural hearing loss and renal tubular acidosis.",
 )
 # How little training this is: a taste of the path, not a model to use. Chosen on the development split.
-NER = {"train": 300, "dev": 50, "epochs": 1, "batch_size": 4, "learning_rate": 5e-4, "new_learning_rate": 3e-3}
-EMBEDDING = {"dim": 128, "epochs": 12, "holdout": 2000}
+NER: dict[str, Any] = {"train": 300, "dev": 50, "epochs": 1, "batch_size": 4}
+NER |= {"learning_rate": 5e-4, "new_learning_rate": 3e-3, "knowledge_learning_rate": 1e-2}
+EMBEDDING: dict[str, Any] = {"dim": 128, "epochs": 12, "holdout": 2000}
 
 Ask = Callable[[str], bool]
 

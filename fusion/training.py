@@ -40,6 +40,7 @@ def train(
     batch_size: int = 16,
     learning_rate: float = 5e-5,
     new_learning_rate: float = 1e-3,
+    knowledge_learning_rate: float = 1e-3,
     accumulation: int = 1,
     precision: str = "no",
     patience: int | None = None,
@@ -68,7 +69,8 @@ def train(
         epochs: passes over the training documents.
         batch_size: windows a step.
         learning_rate: of the encoder.
-        new_learning_rate: of the output layer and of the knowledge attention.
+        new_learning_rate: of the output layer.
+        knowledge_learning_rate: of the knowledge attention, which starts as the identity.
         accumulation: batches a step.
         precision: "no", "bf16" or "fp16".
         patience: stop after so many epochs without a better one.
@@ -105,14 +107,14 @@ def train(
         "frozen blocks": frozen_blocks,
         "epochs": epochs,
         "batch size": batch_size,
-        "learning rates": [learning_rate, new_learning_rate],
+        "learning rates": [learning_rate, new_learning_rate, knowledge_learning_rate],
         "accumulation": accumulation,
         "precision": precision,
         "seed": seed,
     }
     rates = {"": learning_rate, "output": new_learning_rate}
     if table is not None:
-        rates["encoder.knowledge"] = new_learning_rate
+        rates["encoder.knowledge"] = knowledge_learning_rate
     made = windows([d.text for d in corpus.train], loaded, settings.max_pieces, settings.stride)
     labels, counts = tag_documents(corpus.train, made, model.tagger.scheme)
     extras = [labels, *model.extras(model.link(corpus.train))]

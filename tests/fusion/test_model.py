@@ -26,6 +26,7 @@ SETTINGS: dict[str, Any] = {
     "epochs": 12,
     "learning_rate": 2e-3,
     "new_learning_rate": 4e-3,
+    "knowledge_learning_rate": 4e-3,
     "max_pieces": 64,
     "device": "cpu",
     "progress": False,

@@ -1,0 +1,124 @@
+"""The commands as a user types them: exit codes, one-line errors, JSON, and nothing half-written."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import kg
+from fusion.cli import main
+
+ROOT = Path(__file__).parents[2]
+PUBTATOR = "".join(
+    f"{n}|t|{name} in the child.\n{n}|a|No cough.\n{n}\t0\t{len(name)}\t{name}\tDisease\tTINY:0000002\n\n"
+    for n, name in enumerate(("High fever", "Dry cough", "Fever", "Feverish cough"), 1)
+)
+
+
+def medgraft(*arguments: object) -> int:
+    """Exit code of a command run in this process."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(sys, "argv", ["medgraft", *map(str, arguments)])
+        main()
+    return int(stop.value.code or 0)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
+    code = medgraft(*arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_graph: Path, encoder_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with embeddings, a corpus and a fused model, made by the commands."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "train.txt").write_text(PUBTATOR)
+    commands: list[list[object]] = [
+        ["embed", tiny_graph, "--out", folder / "embeddings", "--dim", "8", "--epochs", "2"],
+        ["train", "ner", "--train", folder / "train.txt", "--dev", folder / "train.txt", "--graph", tiny_graph]
+        + ["--embeddings", folder / "embeddings", "--encoder", encoder_folder("bert"), "--out", folder / "model"]
+        + ["--epochs", "2", "--device", "cpu"],
+    ]
+    for command in commands:
+        assert medgraft(*command) == 0
+    return folder
+
+
+def test_the_commands_work_one_after_the_other(
+    trained: Path, tiny_graph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, text = trained / "model", "High fever and a dry cough."
+    code, out, _ = run(capsys, "evaluate", model, trained / "train.txt", "--json")
+    assert code == 0 and {"precision", "recall", "f1"} <= json.loads(out).keys()
+    code, out, _ = run(capsys, "annotate", model, text, "--json")
+    assert code == 0 and json.loads(out)[0]["text"] == text
+    code, out, _ = run(capsys, "annotate", model, text, "--pubtator")
+    assert code == 0 and "1|" in out
+    code, out, _ = run(capsys, "explain", model, text, "--json")
+    assert code == 0 and isinstance(json.loads(out), list)
+    code, out, _ = run(capsys, "link", tiny_graph, text, "--json")
+    assert code == 0 and [m["concept_id"] for m in json.loads(out)[0]["mentions"]] == ["TINY:0000003", "TINY:0000005"]
+    code, out, _ = run(capsys, "link", tiny_graph, text, "--save", trained / "linker")
+    assert code == 0 and "TINY:0000003" in out
+    code, out, _ = run(capsys, "link", trained / "linker", text)
+    assert code == 0 and "TINY:0000005" in out
+    code, out, _ = run(capsys, "doctor", "--json")
+    assert code == 0 and json.loads(out)["medgraft"]
+    code, out, _ = run(capsys, "query", "relations", tiny_graph, "TINY:0000003", "--json")
+    assert code == 0 and json.loads(out)
+
+
+def test_bad_input_is_one_line_and_exit_code_1(
+    trained: Path, tiny_graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.obo").write_text("")
+    (tmp_path / "wrong.txt").write_text("this is not a dump\n")
+    (tmp_path / "other.obo").write_text("format-version: 1.4\n\n[Term]\nid: X:1\nname: one\n\n")
+    kg.build([tmp_path / "other.obo"], tmp_path / "other")
+    out = tmp_path / "out"
+    cases: list[tuple[str, list[object]]] = [
+        ("nowhere.obo", ["build", tmp_path / "nowhere.obo", "--to", out]),
+        ("empty.obo", ["build", tmp_path / "empty.obo", "--to", out]),
+        ("wrong.txt", ["build", tmp_path / "wrong.txt", "--to", out]),
+        ("HP:1", ["query", "concept", tiny_graph, "HP:1"]),
+        ("medgraft build", ["query", "stats", tmp_path]),
+        ("neo4j://127.0.0.1:9", ["query", "stats", "neo4j://127.0.0.1:9"]),
+        ("cuda:0", ["embed", tiny_graph, "--out", out, "--device", "cuda:0"]),
+        ("fingerprint", ["train", "ner", "--train", trained / "train.txt", "--dev", trained / "train.txt", "--graph"]
+         + [tmp_path / "other", "--embeddings", trained / "embeddings", "--encoder", "x", "--out", out]),
+        ("medgraft.json", ["annotate", tmp_path, "text"]),
+        ("wrong.txt", ["evaluate", trained / "model", tmp_path / "wrong.txt"]),
+    ]  # fmt: skip
+    for needle, arguments in cases:
+        if needle == "cuda:0" and __import__("torch").cuda.is_available():
+            continue
+        code, _, err = run(capsys, *arguments)
+        lines = [line for line in err.strip().split("\n") if line]
+        assert code == 1, (arguments, err)
+        assert len(lines) == 1 and needle in lines[0] and lines[0].startswith("medgraft: "), (arguments, err)
+        assert not out.exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_bad_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "annotate")[0] == 2
+    assert run(capsys, "no-such-command")[0] == 2
+
+
+def test_half_a_fusion_is_refused(tiny_graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(
+        capsys, "train", "ner", "--train", "a", "--dev", "b", "--graph", tiny_graph, "--encoder", "x", "--out", tmp_path
+    )
+    assert code == 1 and "both --graph and --embeddings" in err
+
+
+def test_every_level_answers_help() -> None:
+    for arguments in ([], ["query"], ["train"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "fusion", *arguments, "--help"], capture_output=True, text=True, cwd=ROOT, check=True
+        )
+        assert "Usage" in done.stdout
