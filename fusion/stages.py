@@ -15,10 +15,14 @@ Result = dict[str, Any]
 
 
 class Run:
-    """A run in a folder; `report` gathers the results of its stages and their seconds."""
+    """A run in a folder; `report` gathers the results of its stages and their seconds.
 
-    def __init__(self, folder: Path) -> None:
+    `announce` is told what begins and what is reused.
+    """
+
+    def __init__(self, folder: Path, announce: Callable[[str], None]) -> None:
         self.folder = folder
+        self.announce = announce
         self.report: dict[str, Any] = {"seconds": {}}
         self.reused: list[str] = []
         (folder / "stages").mkdir(parents=True, exist_ok=True)
@@ -33,7 +37,9 @@ class Run:
         earlier = json.loads(file.read_text()) if file.is_file() else None
         if earlier is not None and earlier["made_from"] == made_from and all(path.exists() for path in needs):
             self.reused.append(name)
+            self.announce(f"{name}: finished earlier, reused")
         else:
+            self.announce(f"{name} ...")
             start = time.perf_counter()
             result = work()
             earlier = {"made_from": made_from, "result": result, "seconds": round(time.perf_counter() - start, 1)}
