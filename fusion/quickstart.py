@@ -26,7 +26,7 @@ SENTENCES = (
 )
 # How little training this is: a taste of the path, not a model to use. Chosen on the development split.
 NER: dict[str, Any] = {"train": 300, "dev": 50, "epochs": 1, "batch_size": 4}
-NER |= {"learning_rate": 5e-4, "new_learning_rate": 3e-3, "knowledge_learning_rate": 1e-2}
+NER |= {"learning_rate": 5e-4, "new_learning_rate": 3e-3, "knowledge_learning_rate": 3e-3}
 EMBEDDING: dict[str, Any] = {"dim": 128, "epochs": 12, "holdout": 2000}
 
 Ask = Callable[[str], bool]

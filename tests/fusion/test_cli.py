@@ -89,8 +89,8 @@ def test_bad_input_is_one_line_and_exit_code_1(
         ("medgraft build", ["query", "stats", tmp_path]),
         ("neo4j://127.0.0.1:9", ["query", "stats", "neo4j://127.0.0.1:9"]),
         ("cuda:0", ["embed", tiny_graph, "--out", out, "--device", "cuda:0"]),
-        ("belong to the graph", ["train", "ner", "--train", trained / "train.txt", "--dev", trained / "train.txt", "--graph"]
-         + [tmp_path / "other", "--embeddings", trained / "embeddings", "--encoder", "x", "--out", out]),
+        ("belong to the graph", ["train", "ner", "--train", trained / "train.txt", "--dev", trained / "train.txt"]
+         + ["--graph", tmp_path / "other", "--embeddings", trained / "embeddings", "--encoder", "x", "--out", out]),
         ("medgraft.json", ["annotate", tmp_path, "text"]),
         ("wrong.txt", ["evaluate", trained / "model", tmp_path / "wrong.txt"]),
     ]  # fmt: skip
