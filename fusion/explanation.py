@@ -22,12 +22,14 @@ from loaders.records import Concept, Document, Mention, Triple
 if TYPE_CHECKING:
     from fusion.model import FusedEncoder, FusedModel
 
+FELT = 0.001  # a change of probability worth a line
+
 
 @dataclass(frozen=True)
 class Effect:
     """The prediction without one thing: `taken` is a concept, a fact, or None for the whole graph.
 
-    `probability` is that of the type that the full model predicts; `type` is the most probable type without the
+    `probability` is that of the type that the full model predicts; `type` is what the prediction becomes without the
     thing, empty if that is no mention at all.
     """
 
@@ -58,15 +60,18 @@ class Explanation:
     effects: tuple[Effect, ...]
 
     def describe(self, top: int = 5) -> str:
-        """A few lines for people."""
+        """A few lines for people: the whole graph, then the `top` concepts and facts that change anything."""
         linked = f", {self.mention.concept_id}" if self.mention.concept_id else ""
         lines = [f"{self.text!r} is {self.mention.type}{linked} ({self.probability:.3f})"]
-        for effect in (self.without_graph, *self.effects[:top]):
+        felt = [e for e in self.effects if e.type != self.mention.type or abs(e.probability - self.probability) >= FELT]
+        for effect in (self.without_graph, *felt[:top]):
             if effect.type == self.mention.type:
                 verdict = f"{effect.probability:.3f} ({effect.probability - self.probability:+.3f})"
             else:
                 verdict = f"no longer {self.mention.type} but {effect.type or 'no mention'} ({effect.probability:.3f})"
             lines.append(f"  without {effect.what}: {verdict}")
+        if not felt:
+            lines.append(f"  no single one of {len(self.effects)} concepts and facts changes it by {FELT}")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -132,7 +137,7 @@ def _explain_window(
     found = []
     for mention, pieces in targets:
         by_type = _type_probabilities(probabilities[:, pieces])
-        effects = [_effect(model, mention, thing, by_type[n]) for n, thing in enumerate(taken, 1)]
+        effects = [_effect(model, mention, thing, by_type[0], by_type[n]) for n, thing in enumerate(taken, 1)]
         probability = float(by_type[0, 1 + model.settings.types.index(mention.type)])
         ordered = sorted(effects[1:], key=lambda effect: (-abs(effect.probability - probability), effect.what))
         found.append(Explanation(text[mention.start : mention.end], mention, probability, effects[0], tuple(ordered)))
@@ -161,6 +166,10 @@ def _type_probabilities(probabilities: Tensor) -> Tensor:
     return torch.cat([mean[:, :1], mean[:, 1::2] + mean[:, 2::2]], dim=1)
 
 
-def _effect(model: "FusedModel", mention: Mention, thing: Concept | Triple | None, by_type: Tensor) -> Effect:
+def _effect(
+    model: "FusedModel", mention: Mention, thing: Concept | Triple | None, before: Tensor, after: Tensor
+) -> Effect:
+    """Decoding may settle on a type that is not the most probable one: only a change of the latter is a change."""
     types = ("", *model.settings.types)
-    return Effect(thing, float(by_type[types.index(mention.type)]), types[int(by_type.argmax())])
+    same = int(before.argmax()) == int(after.argmax())
+    return Effect(thing, float(after[types.index(mention.type)]), mention.type if same else types[int(after.argmax())])

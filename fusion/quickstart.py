@@ -189,8 +189,9 @@ def _predict(folder: Path, device: str) -> dict[str, Any]:
     found = []
     for text in SENTENCES:
         document = model(text)
-        explained = [{**asdict(e), "effects": [asdict(x) for x in e.effects[:5]]} for e in model.explain(document)]
-        lines = [e.describe(3) for e in model.explain(document)]
+        explanations = model.explain(document)
+        explained = [{**asdict(e), "effects": [asdict(x) for x in e.effects[:5]]} for e in explanations]
+        lines = [e.describe(3) for e in explanations]
         linked = [asdict(m) | {"candidates": len(m.candidates)} for m in model.link([Document("", text)])[0].mentions]
         found.append(
             {"text": text, "mentions": explained, "linked": linked, "lines": lines},

@@ -5,7 +5,6 @@ import shutil
 from collections import Counter, defaultdict
 
 import pytest
-from conftest import TINY_SOURCES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ import kg
 from kg.merging import merge
 from loaders import InputError, MedgraftError
 from loaders.tables import Rows
+from tests.conftest import TINY_SOURCES
 
 
 def _merge(**tables):

@@ -4,12 +4,12 @@ import json
 
 import pytest
 import typer
-from conftest import TINY_SOURCES
 from typer.testing import CliRunner
 
 import kg
 from kg.cli import app_query, build
 from loaders import MedgraftError
+from tests.conftest import TINY_SOURCES
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command("build")(build)

@@ -6,11 +6,11 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from slow_graph import SlowGraph, check_everything, tables_of, write_folder
 
 import kg
 from kg.snapshot import SCHEMAS, fingerprint, read_manifest, read_table
 from loaders import MedgraftError
+from tests.kg.slow_graph import SlowGraph, check_everything, tables_of, write_folder
 
 ENGINES = ["embedded", pytest.param("neo4j", marks=pytest.mark.neo4j)]
 _number = itertools.count()

@@ -6,7 +6,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slow_graph import tables_of
 
 from kg.snapshot import (
     SCHEMAS,
@@ -18,6 +17,7 @@ from kg.snapshot import (
     write_table,
 )
 from loaders import MedgraftError
+from tests.kg.slow_graph import tables_of
 
 TEXT = st.none() | st.text(max_size=4)
 ROWS = st.lists(st.tuples(TEXT, TEXT, st.none() | st.lists(TEXT, max_size=3)), max_size=6)

@@ -4,13 +4,13 @@ import contextlib
 
 import neo4j
 import pytest
-from slow_graph import tables_of
 
 import kg
 from kg import store_neo4j
 from kg.snapshot import SCHEMAS, fingerprint
 from kg.store_neo4j import load_database, relationship_type
 from loaders import MedgraftError
+from tests.kg.slow_graph import tables_of
 
 IDS = [f"A:{i:03}" for i in range(60)]
 SMALL = tables_of(
