@@ -147,7 +147,7 @@ def _link(graph: Any, out: Path, gold: Corpus | None) -> dict[str, Any]:
             name: {"precision": score.precision, "recall": score.recall, "f1": score.f1}
             for name, score in (("strict", scores.strict), ("overlap", scores.overlap), ("document", scores.document))
         }
-    return result
+    return result | result["flat"]["strict"]
 
 
 def _train(

@@ -149,7 +149,7 @@ def test_a_damaged_graph_is_loaded_anew(server):
 
 @pytest.mark.neo4j
 def test_building_straight_into_the_server(server, tiny_graph):
-    from conftest import TINY_SOURCES
+    from tests.conftest import TINY_SOURCES
 
     report = kg.build(TINY_SOURCES, server.uri)
     assert _content(server) == report.fingerprint == kg.connect(tiny_graph).fingerprint
