@@ -6,6 +6,7 @@ are trained on BC5CDR; predictions are explained and the graph is queried. Every
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -81,12 +82,15 @@ def run_quickstart(
         run.stage("linking", made_from, [places["linker"]], lambda: _link(graph, places["linker"], corpora["gsc_plus"]))
         linker = kg.Linker.load(places["linker"], graph)
         made_from |= {"bc5cdr": corpora["bc5cdr"] is not None, "ner": settings["ner"]}
-        run.stage(
-            "ner",
-            made_from,
-            [places["plain"], places["fused"]],
-            lambda: _train(graph, embeddings, linker, corpora["bc5cdr"], encoder, places, settings["ner"], device),
-        )
+        corpus = corpora["bc5cdr"] or silver_corpus(graph)
+        for name, knowledge in (("plain", ()), ("fused", (graph, embeddings, linker))):
+            run.stage(
+                f"ner {name}",
+                made_from,
+                [places[name]],
+                partial(_train, corpus, knowledge, encoder, places[name], settings["ner"], device),
+            )
+        run.combine("ner", _compared(corpus, settings["ner"], run.report["ner plain"], run.report["ner fused"]))
         run.stage("predictions", made_from, [], lambda: _predict(places["fused"], device))
         run.stage("queries", made_from, [], lambda: _query(graph, embeddings))
     run.report["reused"] = run.reused
@@ -151,35 +155,30 @@ def _link(graph: Any, out: Path, gold: Corpus | None) -> dict[str, Any]:
 
 
 def _train(
-    graph: Any,
-    embeddings: Any,
-    linker: Any,
-    gold: Corpus | None,
-    encoder: Path,
-    places: dict[str, Path],
-    settings: dict[str, Any],
-    device: str,
+    corpus: Corpus, knowledge: tuple[Any, ...], encoder: Path, out: Path, settings: dict[str, Any], device: str
 ) -> dict[str, Any]:
-    """A plain and a fused tagger, alike in everything else, scored once on the test documents."""
+    """A plain or a fused tagger, alike in everything else, scored once on the test documents."""
     from fusion.training import train
 
-    corpus = gold if gold is not None else silver_corpus(graph)
     small = replace(corpus, train=corpus.train[: settings["train"]], dev=corpus.dev[: settings["dev"]])
     given = {key: value for key, value in settings.items() if key not in ("train", "dev", "test")}
-    test = corpus.test[: settings.get("test")]
+    model = train("ner", small, *knowledge, encoder=encoder, out=out, device=device, **given)
+    return model.evaluate(corpus.test[: settings.get("test")], progress=True).as_dict()
+
+
+def _compared(corpus: Corpus, settings: dict[str, Any], plain: dict[str, Any], fused: dict[str, Any]) -> dict[str, Any]:
+    """Both scores, and how little training they stand on."""
+    parts = {name: min(settings[name], len(getattr(corpus, name))) for name in ("train", "dev")}
     result: dict[str, Any] = {
         "silver": corpus.silver,
         "corpus": corpus.name,
-        "training": {**settings, "train": len(small.train), "dev": len(small.dev), "seeds": 1},
-        "test_documents": len(test),
+        "training": {**settings, **parts, "seeds": 1},
+        "test_documents": len(corpus.test[: settings.get("test")]),
+        "plain": plain,
+        "fused": fused,
+        "difference_f1": fused["f1"] - plain["f1"],
     }
-    if gold is None:
-        result["note"] = where_to_put("bc5cdr")
-    for name, knowledge in (("plain", (None, None, None)), ("fused", (graph, embeddings, linker))):
-        model = train("ner", small, *knowledge, encoder=encoder, out=places[name], device=device, **given)
-        result[name] = model.evaluate(test, progress=True).as_dict()
-    result["difference_f1"] = result["fused"]["f1"] - result["plain"]["f1"]
-    return result
+    return result | ({"note": where_to_put("bc5cdr")} if corpus.silver else {})
 
 
 def _predict(folder: Path, device: str) -> dict[str, Any]:

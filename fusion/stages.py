@@ -34,21 +34,33 @@ class Run:
         """
         file = self.folder / "stages" / f"{name}.json"
         made_from = json.loads(json.dumps(made_from))
-        earlier = json.loads(file.read_text()) if file.is_file() else None
-        if earlier is not None and earlier["made_from"] == made_from and all(path.exists() for path in needs):
+        done: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+        if done.get("made_from") == made_from and all(path.exists() for path in needs):
             self.reused.append(name)
             self.announce(f"{name}: finished earlier, reused")
         else:
             self.announce(f"{name} ...")
             start = time.perf_counter()
             result = work()
-            earlier = {"made_from": made_from, "result": result, "seconds": round(time.perf_counter() - start, 1)}
-            write_json(file, earlier)
-        self.report[name] = earlier["result"]
-        self.report["seconds"][name] = earlier["seconds"]
+            done = {"made_from": made_from, "result": result, "seconds": round(time.perf_counter() - start, 1)}
+            write_json(file, done)
+        self.report[name] = done["result"]
+        self.report["seconds"][name] = done["seconds"]
         write_json(self.folder / "report.json", self.report)
-        result_again: Result = earlier["result"]
-        return result_again
+        finished: Result = done["result"]
+        return finished
+
+    def combine(self, name: str, result: Result) -> None:
+        """Put one result, under one sum of seconds, in the place of the stages `<name> ...` in the report."""
+        parts = [part for part in self.report["seconds"] if part.startswith(f"{name} ")]
+        seconds = sum(self.report["seconds"].pop(part) for part in parts)
+        for part in parts:
+            del self.report[part]
+        if all(part in self.reused for part in parts):
+            self.reused = [part for part in self.reused if part not in parts] + [name]
+        self.report[name] = result
+        self.report["seconds"][name] = round(seconds, 1)
+        write_json(self.folder / "report.json", self.report)
 
 
 def write_json(path: Path, value: object) -> None:

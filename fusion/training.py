@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from fusion.model import FusedModel, ModelSettings, default_depth, make_model
 from kg import Linker
 from lm.alignment import collate, windows
 from lm.encoder import Encoder, freeze_blocks, resolve_device
-from lm.tagging import tag_documents
+from lm.evaluation import evaluate_mentions
+from lm.tagging import predict, tag_documents
 from lm.training import fit
 from loaders.errors import MedgraftError
 from loaders.records import Document
@@ -133,6 +134,7 @@ def train(
         evaluate=dev,
         patience=patience,
         folder=None if out is None else _checkpoints(Path(out), plan, settings, table),
+        checkpoint_seconds=60,
         progress=progress,
     )
     model.tagger.eval()
@@ -169,11 +171,8 @@ def _with_linker(knowledge: KnowledgeTable, linker: Linker | None) -> KnowledgeT
     return knowledge
 
 
-def _linked_once(model: FusedModel, dev: Sequence[Document]) -> Any:
+def _linked_once(model: FusedModel, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]] | None:
     """What `fit` calls after each epoch: scores on the development documents, which are linked only once."""
-    from lm.evaluation import evaluate_mentions
-    from lm.tagging import predict
-
     if not dev:
         return None
     extras = model.extras(model.link(dev))

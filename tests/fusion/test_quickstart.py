@@ -56,16 +56,25 @@ def test_the_whole_run_without_corpora_is_marked_silver_and_reused(
         )
 
     # Cut off in the middle: what is finished stays finished.
-    monkeypatch.setattr(quickstart, "_train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    train = quickstart._train
+
+    def stop_at_fused(*given: Any) -> dict[str, Any]:
+        if given[1]:
+            raise KeyboardInterrupt
+        return train(*given)
+
+    monkeypatch.setattr(quickstart, "_train", stop_at_fused)
     with pytest.raises(KeyboardInterrupt):
         run()
+    plain = (tmp_path / "run" / "plain" / "medgraft.json").stat().st_mtime_ns
     monkeypatch.undo()
     monkeypatch.setenv(corpora.DATA_VARIABLE, str(tmp_path / "nothing"))
     monkeypatch.setattr(corpora, "_cache", lambda: tmp_path / "cache")
     assert len(asked) == 2 and "Download" in asked[0]
 
     report = run()
-    assert report["reused"] == ["graph", "embeddings", "linking"]
+    assert report["reused"] == ["graph", "embeddings", "linking", "ner plain"]
+    assert (tmp_path / "run" / "plain" / "medgraft.json").stat().st_mtime_ns == plain
     written = json.loads((tmp_path / "run" / "report.json").read_text())
     assert {"graph", "embeddings", "linking", "ner", "seconds"} <= written.keys()
     assert written["seconds"].keys() == {"graph", "embeddings", "linking", "ner", "predictions", "queries"}
