@@ -140,7 +140,7 @@ def ablate(
     file = Path(out) / "results.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     table = KnowledgeTable.build(graph, embeddings)
-    key = {"corpus": corpus.name, "train": len(corpus.train), "graph": table.fingerprint}
+    key = {"corpus": corpus.name, "documents": corpus.digest(), "knowledge": table.digest()}
     key |= {name: str(value) for name, value in settings.items()}
     done = [line for line in _lines(file) if line["key"] == key]
     for seed in seeds:

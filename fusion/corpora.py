@@ -4,6 +4,7 @@ The order is: the folder named by `MEDGRAFT_DATA`, else `../shared/data`, else w
 user's cache, else a download where the caller allows it.
 """
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ class Corpus:
     def types(self) -> tuple[str, ...]:
         """The types of mentions in the training part, sorted."""
         return tuple(sorted({m.type for document in self.train for m in document.mentions}))
+
+    def digest(self) -> str:
+        """SHA-256 of all documents with their labels, so that two corpora of one name can be told apart."""
+        return hashlib.sha256(repr((self.train, self.dev, self.test)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

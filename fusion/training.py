@@ -133,7 +133,7 @@ def train(
         device=device,
         evaluate=dev,
         patience=patience,
-        folder=None if out is None else _checkpoints(Path(out), plan, settings, table),
+        folder=None if out is None else _checkpoints(Path(out), corpus, plan, settings, table),
         checkpoint_seconds=60,
         progress=progress,
     )
@@ -186,7 +186,11 @@ def _linked_once(model: FusedModel, dev: Sequence[Document]) -> Callable[[], Map
     return evaluate
 
 
-def _checkpoints(out: Path, plan: dict[str, Any], settings: ModelSettings, table: KnowledgeTable | None) -> Path:
+def _checkpoints(
+    out: Path, corpus: Corpus, plan: dict[str, Any], settings: ModelSettings, table: KnowledgeTable | None
+) -> Path:
     """A hidden folder beside `out`, named after all that decides the result."""
-    key = json.dumps([plan, asdict(settings), None if table is None else table.digest()], sort_keys=True)
+    key = json.dumps(
+        [corpus.digest(), plan, asdict(settings), None if table is None else table.digest()], sort_keys=True
+    )
     return out.parent / f".{out.name}.training-{hashlib.sha256(key.encode()).hexdigest()[:12]}"

@@ -1,6 +1,8 @@
 """Control arms take away what they say, a battery goes on where it stopped, the paired test can tell and not tell."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,9 @@ def test_a_battery_goes_on_where_it_stopped(encoder_folder: Callable[[str], Path
     lines = file.read_text().count('"seed"')
     run(("plain", "true"))
     assert file.read_text().count('"seed"') == lines == 6
+    less = replace(CORPUS, test=CORPUS.test[:3])
+    ablate(less, GRAPH, VECTORS, linker, out=tmp_path, arms=("plain",), seeds=(0,), progress=False, **given)
+    assert len(json.loads(file.read_text().splitlines()[-1])["counts"]) == 3, "another test part is another battery"
     with pytest.raises(MedgraftError, match="unknown arm 'magic'"):
         run(("magic",))
 

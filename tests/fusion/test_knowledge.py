@@ -1,6 +1,5 @@
 """The knowledge table: facts chosen by the stated rule, and batches that hold what a plain look-up would give."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +11,7 @@ from hypothesis import strategies as st
 
 from fusion.knowledge import KnowledgeTable, LinkedMention
 from loaders.errors import MedgraftError
-
-
-@dataclass
-class Tables:
-    """A graph as far as the table needs one."""
-
-    tables: dict[str, pa.Table]
-    fingerprint: str = "f" * 64
-
-    def table(self, name: str) -> pa.Table:
-        return self.tables[name]
-
-
-@dataclass
-class Vectors:
-    ids: list[str]
-    vectors: np.ndarray
-    fingerprint: str = "f" * 64
-
+from tests.fusion.invented import InventedGraph, InventedVectors
 
 IDS = [f"X:{n}" for n in range(8)]
 TRIPLES = [
@@ -45,10 +26,10 @@ TRIPLES = [
 ]
 
 
-def graph() -> Tables:
+def graph() -> InventedGraph:
     types = [["Disease"]] * 4 + [["Drug", "Thing"]] * 2 + [["Drug"], []]
     heads, relations, tails = (list(column) for column in zip(*TRIPLES, strict=True))
-    return Tables(
+    return InventedGraph(
         {
             "concepts": pa.table({"id": IDS, "name": [f"name {n}" for n in range(8)], "types": types}),
             "triples": pa.table({"head": heads, "relation": relations, "tail": tails}),
@@ -59,7 +40,7 @@ def graph() -> Tables:
 def table(**settings: int) -> KnowledgeTable:
     vectors = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
     vectors[7] = 0
-    return KnowledgeTable.build(graph(), Vectors(IDS, vectors), **settings)
+    return KnowledgeTable.build(graph(), InventedVectors(IDS, vectors), **settings)
 
 
 def facts(made: KnowledgeTable, row: int) -> list[tuple[str, str, str]]:
@@ -93,7 +74,7 @@ def test_vectors_have_length_one_and_missing_ones_stay_zero() -> None:
 
 def test_embeddings_of_another_graph_are_refused() -> None:
     with pytest.raises(MedgraftError, match="medgraft embed"):
-        KnowledgeTable.build(graph(), Vectors(IDS[::-1], np.ones((8, 5), dtype=np.float32)))
+        KnowledgeTable.build(graph(), InventedVectors(IDS[::-1], np.ones((8, 5), dtype=np.float32)))
 
 
 @settings(max_examples=50, deadline=None)
