@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv pip
 UV_VERSION := 0.13.9
 
-.PHONY: quickstart test lint format lock clean
+.PHONY: quickstart test lint format lock bench-graph clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/medgraft quickstart
@@ -18,6 +18,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench-graph: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks.graph
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

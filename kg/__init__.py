@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kg.building import build
+    from kg.differences import diff
     from kg.embeddings import Embeddings, train_embeddings
     from kg.graph import Graph, connect
     from kg.linking import Linker
     from kg.ranking import evaluate_ranking, split_triples
     from kg.results import Records
+    from kg.updating import update
 
 __all__ = [
     "Embeddings",
@@ -21,9 +23,11 @@ __all__ = [
     "Records",
     "build",
     "connect",
+    "diff",
     "evaluate_ranking",
     "split_triples",
     "train_embeddings",
+    "update",
 ]
 
 _HOMES = {
@@ -33,9 +37,11 @@ _HOMES = {
     "Records": "kg.results",
     "build": "kg.building",
     "connect": "kg.graph",
+    "diff": "kg.differences",
     "evaluate_ranking": "kg.ranking",
     "split_triples": "kg.ranking",
     "train_embeddings": "kg.embeddings",
+    "update": "kg.updating",
 }
 
 

@@ -26,18 +26,62 @@ def build(
     to: Annotated[str, typer.Option(metavar="GRAPH", help="Folder for the graph, or neo4j://host:7687.")],
     format: Annotated[str | None, typer.Option(help="Format of the sources; detected by their content.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count malformed rows and go on.")] = False,
+    mappings: Annotated[str, typer.Option(help="Mappings between the concepts: keep, same_as or merge.")] = "keep",
+    languages: Annotated[list[str] | None, typer.Option("--language", help="Only names in this one (en).")] = None,
+    vocabularies: Annotated[
+        list[str] | None, typer.Option("--source-vocabulary", help="Only what this one says (MSH, SNOMEDCT_US).")
+    ] = None,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", help="Only concepts of this semantic type or group (T047, DISO).")
+    ] = None,
+    no_suppressed: Annotated[bool, typer.Option("--no-suppressed", help="Leave out suppressed names.")] = False,
+    max_restriction: Annotated[
+        int | None, typer.Option(min=0, max=9, help="Leave out sources with a higher restriction level.")
+    ] = None,
+    attributes: Annotated[
+        list[str] | None, typer.Option("--attribute", help="Keep this attribute of concepts; * keeps all.")
+    ] = None,
+    hierarchy: Annotated[bool, typer.Option("--hierarchy", help="Keep the places in the sources' trees.")] = False,
+    release_type: Annotated[
+        str | None, typer.Option(help="Part of a SNOMED CT release: snapshot, full or delta.")
+    ] = None,
+    stated: Annotated[bool, typer.Option("--stated", help="Stated relationships, not the inferred ones.")] = False,
+    columns: Annotated[
+        list[str] | None, typer.Option("--column", metavar="OUR=THEIRS", help="Name of our column in a table.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Build a graph from ontology dumps, in a folder or on a Neo4j server.
 
+    Options that may be given several times: --language, --source-vocabulary, --type, --attribute, --column.
     Credentials for Neo4j come from NEO4J_USERNAME and NEO4J_PASSWORD.
 
     Example: medgraft build hp.obo phenotype.hpoa genes_to_phenotype.txt --to graphs/hpo
     """
     import kg
 
-    report = kg.build(list(sources), to, format=format, skip_bad=skip_bad)
+    asked = {
+        "languages": languages,
+        "sources": vocabularies,
+        "types": types,
+        "suppressed": False if no_suppressed else None,
+        "max_restriction": max_restriction,
+        "attributes": attributes,
+        "hierarchy": hierarchy or None,
+        "release_type": release_type,
+        "stated": stated or None,
+        "columns": dict(map(_column, columns)) if columns else None,
+    }
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None and value != []}
+    report = kg.build(list(sources), to, format=format, skip_bad=skip_bad, mappings=mappings, **options)
     typer.echo(_json(asdict(report)) if as_json else str(report))
+
+
+def _column(text: str) -> tuple[str, str]:
+    ours, equals, theirs = text.partition("=")
+    if not (ours and equals and theirs):
+        raise typer.BadParameter(f"{text!r} is not of the form OUR=THEIRS")
+    return ours, theirs
 
 
 @app_query.command()
@@ -125,6 +169,74 @@ def ancestors(graph: Where, id: Id, as_json: Json = False) -> None:
 
 
 @app_query.command()
+def descendants(graph: Where, id: Id, as_json: Json = False) -> None:
+    """List all concepts below a concept, nearest first.
+
+    Example: medgraft query descendants graphs/hpo HP:0001250
+    """
+    _records(graph, lambda opened: opened.descendants(id), ("id", "name", "types"), as_json)
+
+
+@app_query.command()
+def names(graph: Where, id: Id, as_json: Json = False) -> None:
+    """List all names of a concept, with their kind, language and source.
+
+    Example: medgraft query names graphs/umls C0036572
+    """
+    with _opened(graph) as opened:
+        rows = opened.names(id).to_pylist()
+    _show(rows, ("name", "kind", "language", "source", "suppressed"), as_json)
+
+
+@app_query.command()
+def mappings(graph: Where, id: Id, as_json: Json = False) -> None:
+    """List the codes and cross-references of a concept.
+
+    Example: medgraft query mappings graphs/umls C0036572
+    """
+    with _opened(graph) as opened:
+        rows = opened.mappings(id).to_pylist()
+    _show(rows, ("predicate", "object", "sources"), as_json)
+
+
+@app_query.command()
+def evidence(
+    graph: Where,
+    head: Annotated[str, typer.Argument(metavar="HEAD", help="Concept id.")],
+    relation: Annotated[str, typer.Argument(help="Relation, or the name of its inverse.")],
+    tail: Annotated[str, typer.Argument(metavar="TAIL", help="Concept id.")],
+    as_json: Json = False,
+) -> None:
+    """Show where a fact comes from.
+
+    Example: medgraft query evidence graphs/hpo OMIM:619340 has_phenotype HP:0001518
+    """
+    with _opened(graph) as opened:
+        rows = opened.evidence(head, relation, tail)
+    columns = ("source", "release", "evidence")
+    _show([{**dict.fromkeys(columns), **row} for row in rows], columns, as_json)
+
+
+@app_query.command()
+def similarity(
+    graph: Where,
+    a: Annotated[str, typer.Argument(metavar="A", help="Concept id.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Concept id.")],
+    measure: Annotated[str, typer.Option(help="lin or resnik.")] = "lin",
+    as_json: Json = False,
+) -> None:
+    """Say how much two concepts have in common, from 0 to 1, and through what.
+
+    Example: medgraft query similarity graphs/hpo HP:0001250 HP:0002069
+    """
+    with _opened(graph) as opened:
+        value = opened.similarity(a, b, measure)  # type: ignore[arg-type]
+        shared = opened.most_informative_ancestor(a, b)
+    found = {"similarity": value, "id": shared and shared.id, "name": shared and shared.name}
+    _show([found], ("similarity", "id", "name"), as_json)
+
+
+@app_query.command()
 def cypher(
     graph: Where,
     query: Annotated[str, typer.Argument(help="A query that reads.")],
@@ -172,13 +284,17 @@ def _opened(where: str) -> Iterator["Graph"]:
         yield graph
 
 
-def _records(where: str, ask: Callable[["Graph"], Iterable[Any]], columns: Sequence[str], as_json: bool) -> None:
-    with _opened(where) as graph:
-        rows = [asdict(record) for record in ask(graph)]
+def _show(rows: list[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
     if as_json:
         typer.echo(_json(rows))
     else:
         _table(columns, [[row[column] for column in columns] for row in rows])
+
+
+def _records(where: str, ask: Callable[["Graph"], Iterable[Any]], columns: Sequence[str], as_json: bool) -> None:
+    with _opened(where) as graph:
+        rows = [asdict(record) for record in ask(graph)]
+    _show(rows, columns, as_json)
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

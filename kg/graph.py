@@ -6,26 +6,36 @@ LadybugDB 0.22 scans every relationship for each batch). Walks of several steps 
 """
 
 import difflib
+import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import networkx as nx
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from kg.joining import SAME
 from kg.layout import lower_case
 from kg.results import Records, concept_records, triple_records
 from kg.snapshot import HIERARCHY, SCHEMAS
 from kg.walks import Neighbours, reachable, shortest_path
 from loaders.errors import MedgraftError
+from loaders.identifiers import normal_id
 from loaders.records import Concept, Triple
 
+if TYPE_CHECKING:
+    from kg.similarity import Hierarchy
+
 Direction = Literal["both", "out", "in"]
+Measure = Literal["lin", "resnik"]
 T = TypeVar("T")
 
 _BATCH = 1_000  # ids in one query
 _SUGGESTIONS = 3
+_NAMESAKES = 100  # concepts that are looked at for a name; those that are called exactly so come first
 _USUAL_DIGITS = 7  # of the number in the ids of OBO ontologies
 _FACTS = SCHEMAS["triples"].append(pa.field("head_name", pa.string())).append(pa.field("tail_name", pa.string()))
 
@@ -58,13 +68,6 @@ _FROM = """
 UNWIND $ids AS id MATCH (n:Concept {id: id}) OPTIONAL MATCH (n)-[r]->(m:Concept)
 RETURN id AS head, collect(m.id) AS tails, collect(r.relation) AS relations, collect(r.sources) AS sources"""
 _STARTING = "MATCH (n:Concept) WHERE n.id STARTS WITH $prefix RETURN n.id AS id ORDER BY id LIMIT 1000"
-# Each word is a parameter of its own, so that Neo4j can use its text index; only their number enters the query.
-_SEARCH = """
-MATCH (m:Name) WHERE {words} AND m.suppressed = false
-WITH m.concept_id AS id, min(m.length) AS length,
-     min(CASE WHEN m.lower = $text AND m.kind = 'preferred' THEN 0 WHEN m.lower = $text THEN 1
-              WHEN m.lower STARTS WITH $text AND m.kind = 'preferred' THEN 2 ELSE 3 END) AS rank
-RETURN id ORDER BY rank, length, id LIMIT $k"""
 
 
 class Store(Protocol):
@@ -75,6 +78,10 @@ class Store(Protocol):
     def run(self, cypher: str, **parameters: Any) -> list[dict[str, Any]]: ...
 
     def table(self, name: str) -> pa.Table: ...
+
+    def rows(self, name: str, column: str, values: Sequence[str]) -> pa.Table: ...
+
+    def search(self, words: Sequence[str], text: str, k: int) -> list[str]: ...
 
     def close(self) -> None: ...
 
@@ -99,11 +106,14 @@ def connect(where: str | Path) -> "Graph":
 class Graph:
     """A graph of medical concepts. Close it, or use it in a `with` block.
 
-    Wherever an id is asked for, a retired one stands for its successor; an unknown one raises MedgraftError.
+    Wherever an id is asked for, these will do, in this order: the id of a concept; a retired id, for its successor; an
+    id or code of another vocabulary that is mapped to one concept; a name or alias, in any case, of one concept.
+    Anything else raises MedgraftError, and so does what stands for several concepts.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._hierarchy: Hierarchy | None = None
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -132,18 +142,18 @@ class Graph:
         words = lower_case([text])[0].split()
         if not words or k < 1:
             return self._concepts([])
-        condition = " AND ".join(f"m.lower CONTAINS $word{i}" for i in range(len(words)))
-        parameters = {f"word{i}": word for i, word in enumerate(words)}
-        rows = self._store.run(_SEARCH.format(words=condition), text=" ".join(words), k=k, **parameters)
-        return self._concepts([row["id"] for row in rows])
+        return self._concepts(self._store.search(words, " ".join(words), k))
 
     def relations(self, id: str, relation: str | None = None, direction: Direction = "both") -> Records[Triple]:
-        """The triples with this concept as head (`out`), as tail (`in`), or either, sorted by relation, head, tail."""
+        """The triples with this concept as head (`out`), as tail (`in`), or either, sorted by relation, head, tail.
+
+        The name of an inverse relation will do as well: the heads of `may_be_treated_by` are the tails of `may_treat`.
+        """
         if direction not in ("both", "out", "in"):
             raise MedgraftError(f"direction {direction!r} is not one of both, out, in")
-        known = self.manifest["counts"]["relations"]
-        if relation is not None and relation not in known:
-            raise MedgraftError(f"no relation {relation!r} in this graph; it has {', '.join(sorted(known)) or 'none'}")
+        relation, turned = self._relation(relation)
+        if turned and direction != "both":
+            direction = "in" if direction == "out" else "out"
         id = self._resolve(id)
         rows = []
         if direction != "in":
@@ -151,6 +161,60 @@ class Graph:
         if direction != "out":
             rows += self._store.run(_IN, id=id)
         return _triples(row for row in rows if relation in (None, row["relation"]))
+
+    def evidence(self, head: str, relation: str, tail: str) -> list[dict[str, Any]]:
+        """Where a fact comes from: a row for each source, with what is known of it, and one for each evidence.
+
+        `{"source": ..., "release": ..., "restriction": ..., "licence": ...}` or `{"evidence": {...}}`.
+
+        Raises:
+            MedgraftError: the graph does not state the fact; the message says so if a source denies it.
+        """
+        name, turned = self._relation(relation)
+        a, b = self._resolve(head), self._resolve(tail)
+        if turned:
+            a, b = b, a
+        symmetric = self.inverses.get(str(name)) == name
+        for triple in self.relations(a, name, "both" if symmetric else "out"):
+            if {triple.head, triple.tail} == {a, b}:
+                known = self.manifest["sources"]
+                rows: list[dict[str, Any]] = [{"source": one, **known.get(one, {})} for one in triple.sources]
+                return rows + [{"evidence": json.loads(text)} for text in triple.evidence]
+        if any((t.head, t.relation, t.tail) == (a, name, b) for t in self.exclusions(a)):
+            raise MedgraftError(f"{a} {name} {b} is no fact: a source states that it does not hold")
+        raise MedgraftError(f"{a} {name} {b} is no fact of this graph; see relations({a!r})")
+
+    @property
+    def inverses(self) -> dict[str, str]:
+        """The inverse of each relation that has one; a symmetric relation is its own."""
+        return dict(self.manifest["inverses"])
+
+    def names(self, id: str) -> pa.Table:
+        """All names of a concept, suppressed ones too: concept_id, name, kind, language, source, suppressed."""
+        return self._store.rows("names", "concept_id", [self._resolve(id)])
+
+    def mappings(self, id: str) -> pa.Table:
+        """What a concept is called elsewhere: concept_id, predicate, object, sources, evidence."""
+        return self._store.rows("mappings", "concept_id", [self._resolve(id)])
+
+    def attributes(self, id: str) -> pa.Table:
+        """What else the sources say of a concept: concept_id, attribute, value, sources."""
+        return self._store.rows("attributes", "concept_id", [self._resolve(id)])
+
+    def similarity(self, a: str, b: str, measure: Measure = "lin") -> float:
+        """How much two concepts have in common in the hierarchy, from 0 to 1; see `kg.similarity`.
+
+        Args:
+            a: a concept.
+            b: another one.
+            measure: `lin`, or `resnik`, the information content of what both have in common.
+        """
+        return self._similarity(a, b, measure)[0]
+
+    def most_informative_ancestor(self, a: str, b: str) -> Concept | None:
+        """The common ancestor, or one of the two themselves, with the greatest information content."""
+        id = self._similarity(a, b, "resnik")[1]
+        return None if id is None else self.concept(id)
 
     def exclusions(self, id: str) -> Records[Triple]:
         """The facts about this concept that a source states NOT to hold, such as a sign that a disease lacks."""
@@ -252,17 +316,58 @@ class Graph:
         counts = self.manifest["counts"]
         return f"<Graph {counts['concepts']:,} concepts, {counts['triples']:,} triples, {self.fingerprint[:12]}>"
 
+    def _relation(self, relation: str | None) -> tuple[str | None, bool]:
+        """The relation as the graph has it, and whether its ends change places because its inverse was named."""
+        known = self.manifest["counts"]["relations"]
+        if relation is None or relation in known:
+            return relation, False
+        kept = {inverse: name for name, inverse in self.inverses.items()}.get(relation)
+        if kept in known:
+            return kept, True
+        raise MedgraftError(f"no relation {relation!r} in this graph; it has {', '.join(sorted(known)) or 'none'}")
+
+    def _similarity(self, a: str, b: str, measure: str) -> tuple[float, str | None]:
+        if measure not in ("lin", "resnik"):
+            raise MedgraftError(f"no measure {measure!r}; choose lin or resnik")
+        if self._hierarchy is None:
+            from kg.similarity import hierarchy
+
+            triples = self.table("triples")
+            upward = pc.is_in(triples.column("relation"), pa.array(HIERARCHY))
+            self._hierarchy = hierarchy(triples.filter(upward))
+        return self._hierarchy.similarity(self._resolve(a), self._resolve(b), measure)
+
     def _resolve(self, id: str) -> str:
-        """The id, or its successor, of a concept that is in the graph."""
+        """The id of the one concept in the graph that this id or name stands for."""
         if self._store.run("MATCH (n:Concept {id: $id}) RETURN n.id AS id", id=id):
             return id
         for row in self._store.run(_RETIRED, ids=[id]):
             if row["successor"] is not None:
                 return str(row["successor"])
             raise MedgraftError(f"{id} is retired without successor ({row['reason']})")
+        for found, what in ((self._mapped(id), "is mapped to"), (self._called(id), "is a name of")):
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise MedgraftError(f"{id!r} {what} several concepts: {', '.join(found[:10])}; give the id of one")
         close = self._suggestions(id)
         hint = f"did you mean {' or '.join(close)}?" if close else f"look for names with search({id!r})"
         raise MedgraftError(f"no concept {id!r} in this graph; {hint}")
+
+    def _mapped(self, id: str) -> list[str]:
+        """The concepts that another vocabulary knows by this id."""
+        rows = self._store.rows("mappings", "object", sorted({id, normal_id(id)}))
+        same = rows.filter(pc.is_in(rows.column("predicate"), pa.array(SAME)))
+        return sorted(set(same.column("concept_id").to_pylist()))
+
+    def _called(self, name: str) -> list[str]:
+        """The concepts with exactly this name, in any case."""
+        text = " ".join(lower_case([name])[0].split())
+        if not text:
+            return []
+        rows = self._store.rows("names", "concept_id", self._store.search(text.split(), text, _NAMESAKES))
+        exact = (lower_case(rows.column("name")) == text) & ~pl.Series(rows.column("suppressed"))
+        return sorted(set(rows.filter(exact.to_arrow()).column("concept_id").to_pylist()))
 
     def _suggestions(self, id: str) -> list[str]:
         prefix, _, local = id.upper().replace("_", ":").partition(":")

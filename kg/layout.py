@@ -1,7 +1,7 @@
 """How the tables of a snapshot lie in a store, the same in both: nodes of four labels, and relationships.
 
 (:Concept)-[r {relation}]->(:Concept)     the triples, and nothing else, are relationships
-(:Name) (:Exclusion) (:Retired)           stand alone
+(:Name) (:Exclusion) (:Retired) (:Mapping) (:Attribute)     stand alone
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,12 +10,20 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+# Each word is a parameter of its own, so that Neo4j can use its text index; only their number enters the query.
+SEARCH = """
+MATCH (m:Name) WHERE {words} AND m.suppressed = false
+WITH m.concept_id AS id, min(m.length) AS length,
+     min(CASE WHEN m.lower = $text AND m.kind = 'preferred' THEN 0 WHEN m.lower = $text THEN 1
+              WHEN m.lower STARTS WITH $text AND m.kind = 'preferred' THEN 2 ELSE 3 END) AS rank
+RETURN id ORDER BY rank, length, id LIMIT $k"""
+
 
 def stored_rows(tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of the five tables, as both stores hold them, nodes first.
+    """The rows of the tables, as both stores hold them, nodes first.
 
-    Names and exclusions are numbered in their order; a name also carries its lower-case form and its length, which
-    `search` goes by.
+    Rows without an id of their own are numbered in their order; a name also carries its lower-case form and its
+    length, which `search` goes by.
     """
     yield "Concept", tables["concepts"]
     lower = lower_case(tables["names"].column("name"))
@@ -27,6 +35,8 @@ def stored_rows(tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, pa.Table]
     )
     yield "Exclusion", _numbered(tables["exclusions"])
     yield "Retired", tables["retired"]
+    yield "Mapping", _numbered(tables["mappings"])
+    yield "Attribute", _numbered(tables["attributes"])
     yield "Relation", tables["triples"].select(["head", "tail", "relation", "sources", "evidence"])
 
 

@@ -8,8 +8,9 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,28 +20,35 @@ import pyarrow.compute as pc
 from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError
 from tqdm import tqdm
 
-from kg.layout import stored_rows
-from kg.snapshot import SCHEMAS
+from kg.layout import SEARCH, stored_rows
+from kg.snapshot import SCHEMAS, read_table
 from loaders.errors import MedgraftError
 
 logging.getLogger("neo4j").addHandler(logging.NullHandler())
 
-_LOADER = "1"  # raised when batches change, so that a load begun by an older version starts over
+_LOADER = "2"  # raised when batches change, so that a load begun by an older version starts over
 _BATCH = 10_000  # rows in one transaction
 _CONNECT_SECONDS = 15
 _INDEX_SECONDS = 600
 _SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
-_LABELS = ("Concept", "Name", "Exclusion", "Retired")
+_LABELS = ("Concept", "Name", "Exclusion", "Retired", "Mapping", "Attribute")
 _SCHEMA = (
     "CREATE CONSTRAINT medgraft_graph IF NOT EXISTS FOR (n:MedgraftGraph) REQUIRE n.key IS UNIQUE",
     "CREATE CONSTRAINT medgraft_concept IF NOT EXISTS FOR (n:Concept) REQUIRE n.id IS UNIQUE",
     "CREATE CONSTRAINT medgraft_name IF NOT EXISTS FOR (n:Name) REQUIRE n.row IS UNIQUE",
     "CREATE CONSTRAINT medgraft_exclusion IF NOT EXISTS FOR (n:Exclusion) REQUIRE n.row IS UNIQUE",
     "CREATE CONSTRAINT medgraft_retired IF NOT EXISTS FOR (n:Retired) REQUIRE n.id IS UNIQUE",
+    "CREATE INDEX medgraft_name_name IF NOT EXISTS FOR (n:Name) ON (n.lower)",
     "CREATE INDEX medgraft_name_concept IF NOT EXISTS FOR (n:Name) ON (n.concept_id)",
     "CREATE TEXT INDEX medgraft_name_lower IF NOT EXISTS FOR (n:Name) ON (n.lower)",
     "CREATE INDEX medgraft_exclusion_head IF NOT EXISTS FOR (n:Exclusion) ON (n.head)",
     "CREATE INDEX medgraft_exclusion_tail IF NOT EXISTS FOR (n:Exclusion) ON (n.tail)",
+    "CREATE CONSTRAINT medgraft_mapping IF NOT EXISTS FOR (n:Mapping) REQUIRE n.row IS UNIQUE",
+    "CREATE INDEX medgraft_mapping_concept IF NOT EXISTS FOR (n:Mapping) ON (n.concept_id)",
+    "CREATE INDEX medgraft_mapping_object IF NOT EXISTS FOR (n:Mapping) ON (n.object)",
+    "CREATE CONSTRAINT medgraft_attribute IF NOT EXISTS FOR (n:Attribute) REQUIRE n.row IS UNIQUE",
+    "CREATE INDEX medgraft_attribute_concept IF NOT EXISTS FOR (n:Attribute) ON (n.concept_id)",
+    "CREATE FULLTEXT INDEX medgraft_names IF NOT EXISTS FOR (n:Name) ON EACH [n.name]",
 )
 # MERGE, not CREATE: when the answer to a commit is lost, the driver sends the batch once more.
 _MERGE_NODES = "UNWIND $rows AS row MERGE (n:{label} {{{key}: row.{key}}}) SET n += row"
@@ -60,6 +68,10 @@ _TABLES = {
     "r.sources AS sources, r.evidence AS evidence",
     "exclusions": f"MATCH (n:Exclusion) RETURN {_FACT}",
     "retired": "MATCH (n:Retired) RETURN n.id AS id, n.successor AS successor, n.reason AS reason",
+    "mappings": "MATCH (n:Mapping) RETURN n.concept_id AS concept_id, n.predicate AS predicate, n.object AS object, "
+    "n.sources AS sources, n.evidence AS evidence",
+    "attributes": "MATCH (n:Attribute) RETURN n.concept_id AS concept_id, n.attribute AS attribute, "
+    "n.value AS value, n.sources AS sources",
 }
 
 
@@ -96,6 +108,23 @@ class Neo4jStore:
         if name not in self._tables:
             self._tables[name] = self._read(name)
         return self._tables[name]
+
+    def rows(self, name: str, column: str, values: Sequence[str]) -> pa.Table:
+        """The rows of a table whose column is one of the values, in the order of the snapshot."""
+        if not (name in SCHEMAS and column in SCHEMAS[name].names):
+            raise MedgraftError(f"no column {column!r} in a table {name!r}")
+        pattern, returned = _TABLES[name].removeprefix("MATCH ").split(" RETURN ", 1)
+        query = f"UNWIND $values AS value MATCH {pattern} WHERE n.{column} = value RETURN {returned}"
+        found = self.run(query, values=sorted(set(values)))
+        table = pa.Table.from_pylist(found, schema=SCHEMAS[name])
+        return table.sort_by([(column, "ascending") for column in _order(name)])
+
+    def search(self, words: Sequence[str], text: str, k: int) -> list[str]:
+        """Ids of concepts with a name that holds all the words, best first; see `kg.graph.Graph.search`."""
+        condition = " AND ".join(f"m.lower CONTAINS $word{i}" for i in range(len(words)))
+        parameters = {f"word{i}": word for i, word in enumerate(words)}
+        rows = self.run(SEARCH.format(words=condition), text=text, k=k, **parameters)
+        return [row["id"] for row in rows]
 
     def close(self) -> None:
         self._driver.close()
@@ -138,8 +167,8 @@ def check_loadable(uri: str) -> None:
         _check_owner(_Loader(driver, database, uri))
 
 
-def load_database(uri: str, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any]) -> None:
-    """Make a database hold exactly this snapshot.
+def load_database(uri: str, folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Make a database hold exactly the snapshot in a folder.
 
     Rows are written in batches, each with a mark of progress in the same transaction: a load that was cut off goes on
     where it stopped. Another graph of medgraft in the database is removed first, with its relationships; nodes with
@@ -148,6 +177,7 @@ def load_database(uri: str, tables: Mapping[str, pa.Table], manifest: Mapping[st
     Raises:
         MedgraftError: no access, or the database holds something that medgraft has not written.
     """
+    tables = {name: read_table(folder, name) for name in SCHEMAS}
     driver, database = _open(uri)
     with driver, _plain_errors():
         loader = _Loader(driver, database, uri)
@@ -222,6 +252,7 @@ class _Loader:
         counts = manifest["counts"]
         expected = {"Concept": counts["concepts"], "Name": counts["names"]}
         expected |= {"Exclusion": counts["exclusions"], "Retired": counts["retired"]}
+        expected |= {"Mapping": counts["mappings"], "Attribute": counts["attributes"]}
         held = {label: self.write(f"MATCH (n:{label}) RETURN count(n) AS count")[0]["count"] for label in _LABELS}
         rows = self.write("MATCH (:Concept)-[r]->(:Concept) RETURN r.relation AS relation, count(*) AS count")
         held |= {f"relation {row['relation']}": row["count"] for row in rows}
@@ -342,9 +373,8 @@ def _batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
 
 def _order(name: str) -> list[str]:
     """The columns that a table of the snapshot is sorted by."""
-    return {"concepts": ["id"], "names": SCHEMAS["names"].names, "retired": ["id"]}.get(
-        name, ["head", "relation", "tail"]
-    )
+    keys = {"concepts": ["id"], "names": SCHEMAS["names"].names, "retired": ["id"]}
+    return keys.get(name, SCHEMAS[name].names[:3])
 
 
 def _first_line(error: Exception) -> str:

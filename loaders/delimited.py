@@ -34,6 +34,9 @@ def read_frames(
     Blank lines are no rows. A row with another number of fields, or one that is not UTF-8, raises InputError; with
     `skip_bad` it is counted in `account` and left out. The rows in the frames are for the caller to count.
     """
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise InputError(path, after_line or None, f"the column {twice!r} is there twice; rename one")
     for first, block in line_blocks(path, after_line, block_size):
         good, numbers, faults = _sift(path, first, block, len(columns), separator.encode())
         for error, reason in faults:

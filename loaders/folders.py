@@ -1,5 +1,6 @@
-"""Folders that appear whole or not at all, and the hash that says what is in a file."""
+"""Folders that appear whole or not at all and have one writer at a time, and the hash that says what is in a file."""
 
+import glob
 import hashlib
 import shutil
 import tempfile
@@ -7,7 +8,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from loaders.errors import MedgraftError
+
+
+@contextmanager
+def only_writer(path: str | Path) -> Iterator[None]:
+    """Hold the place of an output folder, so that no other process writes it meanwhile; readers do not care.
+
+    The lock is the file `.<name>.lock` beside the folder, which stays; a process that dies lets it go. What dead
+    processes left half-built is removed.
+
+    Raises:
+        MedgraftError: another process is writing there (at once, without waiting), or the place cannot be written.
+    """
+    target = Path(path).absolute()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = target.parent / f".{target.name}.lock"
+        with lock.open("a"):  # tells a place that cannot be written from one that is taken
+            pass
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise MedgraftError(
+            f"another process is writing {path}; wait until it is done, or choose another output"
+        ) from error
+    try:
+        restore_folder(target)
+        for left in target.parent.glob(f"{glob.escape(_aside(target))}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(_previous(target), ignore_errors=True)
+        yield
+    finally:
+        held.release()
 
 
 @contextmanager
@@ -23,9 +62,9 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         raise MedgraftError(f"{target} is a file; choose another place for the output folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.building-", dir=target.parent))
+        aside = Path(tempfile.mkdtemp(prefix=_aside(target), dir=target.parent))
     except OSError as error:
-        raise MedgraftError(f"cannot write to {target.parent}: {error.strerror}; choose another output") from error
+        raise _cannot_write(target, error) from error
     try:
         aside.chmod(0o755)
         yield aside
@@ -54,3 +93,11 @@ def sha256(path: str | Path) -> str:
 
 def _previous(target: Path) -> Path:
     return target.parent / f".{target.name}.previous"
+
+
+def _aside(target: Path) -> str:
+    return f".{target.name}.building-"
+
+
+def _cannot_write(target: Path, error: OSError) -> MedgraftError:
+    return MedgraftError(f"cannot write to {target.parent}: {error.strerror}; choose another output")

@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 import polars as pl
 
-from loaders.delimited import LINE, read_frames
+from loaders.columns import batches, json_object, json_text, well_formed
+from loaders.delimited import read_frames
 from loaders.errors import InputError
 from loaders.lines import text_lines
-from loaders.tables import SCHEMAS, Account, Batch, Rows
+from loaders.options import DEFAULTS, Options
+from loaders.tables import Account, Batch, Rows
 
 RELATIONS = {
     "P": "has_phenotype",
@@ -55,12 +57,9 @@ _PERCENT = r"^(\d{1,3}(?:\.\d{1,9})?)\s*%$"
 _NONE_OF = r"^0+\s*(?:/|of)\s*0*[1-9]\d*$"
 _NOBODY = r"^0+\s*(?:/|of)\s*0+$"
 _ZERO = r"(?i)^(?:0+(?:[.,]0+)?\s*%?|HP:0040285|excluded)$"
-# What JSON wants escaped, as json.dumps does it.
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f", "\b": "\\b"}
-_ESCAPES |= {chr(code): f"\\u{code:04x}" for code in range(32) if chr(code) not in _ESCAPES}
 
 
-def read_hpoa(path: Path, account: Account, skip_bad: bool = False) -> Iterator[Batch]:
+def read_hpoa(path: Path, account: Account, options: Options = DEFAULTS) -> Iterator[Batch]:
     """Diseases and their annotations from `phenotype.hpoa`; the account counts annotation lines.
 
     The aspect of a row gives the relation (`RELATIONS`). Evidence is JSON: reference, evidence (code), frequency as it
@@ -74,7 +73,7 @@ def read_hpoa(path: Path, account: Account, skip_bad: bool = False) -> Iterator[
     header = _header(path, _HPOA)
     account.release = header.release
     diseases = _Names("Disease", "hpoa")
-    for frame in _frames(path, header, account, skip_bad):
+    for frame in _frames(path, header, account, options.skip_bad):
         frame = frame.with_columns(relation=pl.col("aspect").replace_strict(RELATIONS, default=None))
         fault = (
             pl.when(~pl.col("disease").str.contains(_CURIE))
@@ -86,17 +85,17 @@ def read_hpoa(path: Path, account: Account, skip_bad: bool = False) -> Iterator[
             .when(pl.col("relation").is_null())
             .then(pl.lit(f"an aspect other than {', '.join(RELATIONS)}"))
         )
-        frame = _well_formed(path, frame, fault, account, skip_bad)
+        frame = well_formed(path, frame, fault, account, options.skip_bad)
         diseases.add(frame.select("disease", "name"))
         absent = (pl.col("qualifier") == "NOT") | _is_absent("frequency")
         frame = _examined(frame, ~absent, account)
         keys = ("evidence", "frequency", "modifier", "onset", "reference", "sex")
         yield from _facts(frame, "disease", absent, keys, diseases.source)
     _not_empty(path, account)
-    yield from diseases.batches()
+    yield from diseases.batches(account.release)
 
 
-def read_genes_to_phenotype(path: Path, account: Account, skip_bad: bool = False) -> Iterator[Batch]:
+def read_genes_to_phenotype(path: Path, account: Account, options: Options = DEFAULTS) -> Iterator[Batch]:
     """Genes (`NCBIGene:10`), their phenotypes and diseases from `genes_to_phenotype.txt`; the account counts its lines.
 
     A row states (gene, associated_with_phenotype, phenotype), with the disease and the frequency as evidence, and
@@ -109,7 +108,7 @@ def read_genes_to_phenotype(path: Path, account: Account, skip_bad: bool = False
     genes = _Names("Gene", "genes_to_phenotype")
     seen: set[tuple[str, str]] = set()
     rows = Rows()
-    for frame in _frames(path, header, account, skip_bad):
+    for frame in _frames(path, header, account, options.skip_bad):
         # In some releases the header has the phenotype's id and name the wrong way round.
         swapped = pl.col("phenotype_name").str.contains(r"^HP:[0-9]+$")
         frame = frame.with_columns(
@@ -129,7 +128,7 @@ def read_genes_to_phenotype(path: Path, account: Account, skip_bad: bool = False
             .when((pl.col("disease") != "") & ~pl.col("disease").str.contains(_CURIE))
             .then(pl.lit("the disease is not an id like OMIM:619340"))
         )
-        frame = _well_formed(path, frame, fault, account, skip_bad)
+        frame = well_formed(path, frame, fault, account, options.skip_bad)
         genes.add(frame.select("gene", "symbol"))
         pairs = frame.filter(pl.col("disease") != "").select("gene", "disease").unique(maintain_order=True)
         for gene, disease in pairs.iter_rows():
@@ -144,7 +143,7 @@ def read_genes_to_phenotype(path: Path, account: Account, skip_bad: bool = False
         )
         yield from _facts(frame, "gene", absent, ("disease", "frequency"), genes.source)
     _not_empty(path, account)
-    yield from genes.batches()
+    yield from genes.batches(account.release)
 
 
 def is_hpoa(head: list[str]) -> bool:
@@ -218,31 +217,14 @@ def _unless_dash(column: str) -> pl.Expr:
     return pl.when(pl.col(column) == "-").then(pl.lit("")).otherwise(column).alias(column)
 
 
-def _well_formed(path: Path, frame: pl.DataFrame, fault: pl.Expr, account: Account, skip_bad: bool) -> pl.DataFrame:
-    """The rows without a fault; the first faulty one is an error, or all are counted."""
-    frame = frame.with_columns(fault=fault)
-    bad = frame.filter(pl.col("fault").is_not_null())
-    if bad.height and not skip_bad:
-        raise InputError(path, bad[LINE][0], f"{bad['fault'][0]}; mend the line, or skip malformed lines")
-    for reason, count in bad.group_by("fault", maintain_order=True).len().iter_rows():
-        _drop(account, f"malformed: {reason}", count)
-    return frame.filter(pl.col("fault").is_null())
-
-
 def _examined(frame: pl.DataFrame, claimed: pl.Expr, account: Account) -> pl.DataFrame:
     """The rows that say something, counted as kept: `none of no patients` is neither a fact nor its absence."""
     empty = claimed & pl.col("frequency").str.contains(_NOBODY)
     kept = frame.filter(~empty)
     if kept.height < frame.height:
-        _drop(account, "no patient was examined (frequency 0/0)", frame.height - kept.height)
-    account.read += kept.height
-    account.kept += kept.height
+        account.count(dropped={"no patient was examined (frequency 0/0)": frame.height - kept.height})
+    account.count(kept=kept.height)
     return kept
-
-
-def _drop(account: Account, reason: str, count: int) -> None:
-    account.read += count
-    account.dropped[reason] += count
 
 
 def _not_empty(path: Path, account: Account) -> None:
@@ -265,24 +247,13 @@ def _facts(frame: pl.DataFrame, head: str, absent: pl.Expr, keys: tuple[str, ...
         absent=absent,
     )
     for table, rows in (("triples", facts.filter(~pl.col("absent"))), ("exclusions", facts.filter("absent"))):
-        arrow = rows.drop("absent").to_arrow(compat_level=pl.CompatLevel.oldest()).cast(SCHEMAS[table])
-        yield from (Batch(table, batch) for batch in arrow.to_batches())
+        yield from batches(table, rows)
 
 
 def _evidence(keys: tuple[str, ...]) -> pl.Expr:
     """A JSON object of the columns that are not empty, by sorted keys, and with the frequency its value as a share."""
-    members = {key: _json_text(key) for key in keys}
-    members["frequency_value"] = _share().cast(pl.String)
-    parts = [
-        pl.when(value.is_not_null() & (value != '""')).then(pl.lit(f'"{key}": ') + value)
-        for key, value in sorted(members.items())
-    ]
-    return "{" + pl.concat_str(parts, separator=", ", ignore_nulls=True) + "}"
-
-
-def _json_text(column: str) -> pl.Expr:
-    escaped = pl.col(column).str.replace_many(list(_ESCAPES), list(_ESCAPES.values()))
-    return '"' + escaped + '"'
+    members = {key: json_text(key) for key in keys}
+    return json_object({**members, "frequency_value": _share().cast(pl.String)})
 
 
 def _share() -> pl.Expr:
@@ -310,8 +281,9 @@ class _Names:
             if name:
                 names[name] = None
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self, release: str) -> Iterator[Batch]:
         rows = Rows()
+        rows.add("sources", self.source, release or None, None, None)
         for identifier, found in self.names.items():
             names = list(found) or [identifier]
             rows.add("concepts", identifier, names[0], [self.type], None, self.source)

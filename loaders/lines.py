@@ -5,6 +5,7 @@ that turn up in terminologies belong to the field that holds them, so `str.split
 """
 
 import gzip
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Like `text_lines`, not yet decoded, for readers that can go on after a line that is not UTF-8."""
     number = 0
-    with open_bytes(path) as file, _reading(path):
+    with open_bytes(path) as file, reading(path):
         for raw in file:
             number += 1
             if b"\0" in raw:
@@ -57,7 +58,7 @@ def line_blocks(path: Path, after_line: int = 0, size: int = BLOCK_SIZE) -> Iter
     Every line of a block, the last one too, ends with LF alone. Memory stays near `size` bytes however big the file.
     """
     number = 1
-    with open_bytes(path) as file, _reading(path):
+    with open_bytes(path) as file, reading(path):
         for _ in range(after_line):
             number += bool(file.readline())
         while block := file.read(size):
@@ -81,6 +82,8 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         file.seek(0)
     except OSError as error:
         raise InputError(path, None, _cannot_open(path, error)) from error
+    except (zipfile.BadZipFile, RuntimeError, zlib.error) as error:  # RuntimeError: encrypted, or an unknown packing
+        raise InputError(path, None, f"cannot be unpacked ({error}); unpack the archive yourself") from error
     except ValueError as error:
         raise InputError(repr(str(path)), None, "not a file name; check the path") from error
     with file:
@@ -101,10 +104,11 @@ def _cannot_open(path: Path, error: OSError) -> str:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Turn what a damaged file raises while it is read into an InputError."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(path, None, "broken gzip file, cut off or damaged; fetch or pack it anew") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        raise InputError(path, None, "broken gzip or zip file, cut off or damaged; fetch or pack it anew") from error
     except OSError as error:
         raise InputError(path, None, f"cannot be read to its end ({error.strerror}); check the disk") from error

@@ -13,9 +13,15 @@ from pathlib import Path
 
 from loaders.errors import InputError
 from loaders.lines import decode, raw_lines
-from loaders.tables import Account, Batch, Rows
+from loaders.options import DEFAULTS, Options
+from loaders.tables import Account, Batch
+from loaders.terms import LANGUAGE, Ontology, Term, is_licence, match_predicate, source_name
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)', re.DOTALL)
+# What may follow a text in quotes: scope and type of a synonym, then references, modifiers or a comment.
+_BEHIND = re.compile(r"(?:[^\s\[\]{}\"!]+(?:\s+|$)){0,3}(?:$|[\[{!])")
+# A text that holds quotes that nobody escaped.
+_LOOSE = re.compile(r'"(.*)"\s*((?:[^\s\[\]{}"!]+\s+){0,3}\[[^\]]*\].*)', re.DOTALL)
 # Behind a value: {key="value"} and ! comment, each set off by a space.
 _MODIFIER = r'\{(?:[^{}"\\]|\\.|"(?:[^"\\]|\\.)*")*\}'
 _TRAILING = re.compile(rf"(?:\s+{_MODIFIER})?(?:\s+!.*)?\s*$", re.DOTALL)
@@ -24,6 +30,8 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "W": " ", "t": "\t"}
 _PLAIN_ID = re.compile(r"[\w.:-]+")
 _STANZA = re.compile(r"\[(\w+)\]\s*(?:!.*)?$")
+# Behind a cross-reference.
+_DESCRIPTION = re.compile(r'\s+"(?:[^"\\]|\\.)*"\s*$', re.DOTALL)
 _CONTINUED = re.compile(r"(?<!\\)(?:\\\\)*\\$")
 # Synonym tags of OBO 1.0, still met, and the scopes of today's.
 _SYNONYM_TAGS = {
@@ -36,28 +44,29 @@ _SYNONYM_TAGS = {
 _SCOPES = {"EXACT": "exact", "NARROW": "narrow", "BROAD": "broad", "RELATED": "related"}
 
 
-def read_obo(path: Path, account: Account, skip_bad: bool = False) -> Iterator[Batch]:
+def read_obo(path: Path, account: Account, options: Options = DEFAULTS) -> Iterator[Batch]:
     """Concepts, names, triples and retired ids of an OBO file; the account counts stanzas.
 
-    Every term that is not obsolete is a concept. HPO terms have the type `Phenotype`, others their namespace, or the
-    prefix of their id. A relation is called by the name that its `[Typedef]` gives it, spaces as underscores.
+    What becomes of the terms is told in `loaders.terms`. Every `xref` is a mapping, those too that are no CURIE: such
+    text stays as it is.
 
     Raises:
         InputError: a malformed line, a term without id or defined twice; with `skip_bad` the stanza is counted in
             `account` and left out instead. Always: the file cannot be read or holds no term.
     """
-    ontology = _Ontology(source=path.name.removesuffix(".gz").removesuffix(".obo"))
+    reading = _Reading(Ontology(source_name(path.name.removesuffix(".gz"))))
+    ontology = reading.ontology
     for stanza in _stanzas(path):
         try:
             if stanza.kind == "":
-                account.release = ontology.read_header(stanza)
+                account.release = reading.read_header(stanza)
             if stanza.fault:
                 raise stanza.fault
             if stanza.kind == "":
                 continue
-            dropped = ontology.read_stanza(stanza)
+            dropped = reading.read_stanza(stanza)
         except _Malformed as fault:
-            if not skip_bad:
+            if not options.skip_bad:
                 raise InputError(path, fault.line, f"{fault}; mend the file, or skip malformed stanzas") from None
             account.drop(f"malformed: {fault.reason}")
             continue
@@ -66,9 +75,9 @@ def read_obo(path: Path, account: Account, skip_bad: bool = False) -> Iterator[B
         else:
             account.keep()
         yield from ontology.rows.full()
-    if not ontology.lines:
+    if not reading.lines:
         raise InputError(path, None, "holds no [Term] stanza; an ontology in OBO format is expected")
-    ontology.add_relationships()
+    ontology.finish(account.release)
     yield from ontology.rows.rest()
 
 
@@ -118,15 +127,11 @@ class _Stanza:
 
 
 @dataclass
-class _Ontology:
-    """What has been read so far; relationships wait for the end, where the file gives their relations names."""
+class _Reading:
+    """What has been read so far: the ontology, and the line of each term in it."""
 
-    source: str
-    namespace: str = ""
-    rows: Rows = field(default_factory=Rows)
+    ontology: Ontology
     lines: dict[str, int] = field(default_factory=dict)
-    relation_names: dict[str, str] = field(default_factory=dict)
-    relationships: list[tuple[str, str, str]] = field(default_factory=list)
 
     def read_header(self, header: _Stanza) -> str:
         """Take in the header; returns the release that it states."""
@@ -134,81 +139,78 @@ class _Ontology:
         def first(*tags: str) -> str:
             return next((value for tag in tags for value in header.values(tag)), "")
 
-        self.source = first("ontology").removesuffix(".obo") or self.source
-        self.namespace = first("default-namespace")
+        self.ontology.source = source_name(first("ontology")) or self.ontology.source
+        self.ontology.namespace = first("default-namespace")
+        for value, _ in header.clauses_of("property_value"):
+            words = value.split()
+            if len(words) > 1 and is_licence(words[0]):
+                self.ontology.licence = _unescape(words[1].strip('"'))
         return first("data-version", "version", "date")
 
     def read_stanza(self, stanza: _Stanza) -> str:
         """Take in a stanza; returns why it is not kept as a concept, or the empty string."""
-        if stanza.kind == "Typedef":
-            name = (stanza.values("name") or [""])[0]
-            self.relation_names[stanza.id()] = "_".join(name.split()) or stanza.id()
-            return "relation definition, not a concept"
         if stanza.kind == "Term":
-            return self._read_term(stanza)
+            term = _term(stanza)
+            if term.id in self.lines:
+                raise _Malformed(stanza.line, f"a term already defined at line {self.lines[term.id]}", term.id)
+            self.lines[term.id] = stanza.line
+            return "anonymous term" if stanza.is_true("is_anonymous") else self.ontology.add(term)
+        if stanza.kind == "Typedef":
+            id = stanza.id()
+            self.ontology.name_relation(id, (stanza.values("name") or [""])[0])
+            self.ontology.inverses += [(id, other) for other in stanza.ids("inverse_of")]
+            if stanza.is_true("is_symmetric"):
+                self.ontology.inverses.append((id, id))
+            return "relation definition, not a concept"
         return "instance, not a concept" if stanza.kind == "Instance" else "stanza of an unknown kind"
 
-    def _read_term(self, term: _Stanza) -> str:
-        identifier = term.id()
-        if identifier in self.lines:
-            raise _Malformed(term.line, f"a term already defined at line {self.lines[identifier]}", identifier)
-        parents = term.ids("is_a")
-        relationships = [_relationship(value, line) for value, line in term.clauses_of("relationship")]
-        names = _names(identifier, term)
-        definitions = [_quoted(value, line)[0] for value, line in term.clauses_of("def")]
-        former = term.ids("alt_id")
-        successors = list(dict.fromkeys(term.ids("replaced_by")))
-        self.lines[identifier] = term.line
-        if term.is_true("is_obsolete"):
-            # Several successors mean that each use has to be judged anew: there is no one successor to map it to.
-            successor = successors[0] if len(successors) == 1 else None
-            reason = "obsolete term, several replacements" if len(successors) > 1 else "obsolete term"
-            for retired in dict.fromkeys([identifier, *former]):
-                self.rows.add("retired", retired, successor, reason)
-            return "obsolete term"
-        if term.is_true("is_anonymous"):
-            return "anonymous term"
-        for retired in dict.fromkeys(former):
-            self.rows.add("retired", retired, identifier, "alternative id")
-        self.rows.add(
-            "concepts",
-            identifier,
-            names[0][0],
-            self._types(identifier, term),
-            " ".join(definitions) or None,
-            self.source,
-        )
-        for name, kind, suppressed in names:
-            self.rows.add("names", identifier, name, kind, "en", self.source, suppressed)
-        for parent in parents:
-            self.rows.add("triples", identifier, "is_a", parent, self.source, "")
-        self.relationships += [(identifier, relation, tail) for relation, tail in relationships]
-        return ""
 
-    def _types(self, identifier: str, term: _Stanza) -> list[str]:
-        prefix, colon, _ = identifier.partition(":")
-        if prefix == "HP" and colon:
-            return ["Phenotype"]
-        own = next((value for value in term.values("namespace") if value), self.namespace)
-        return [own or prefix] if own or colon else []
-
-    def add_relationships(self) -> None:
-        for head, relation, tail in self.relationships:
-            self.rows.add("triples", head, self.relation_names.get(relation, relation), tail, self.source, "")
+def _term(stanza: _Stanza) -> Term:
+    id = stanza.id()
+    namespace = stanza.values("namespace")
+    return Term(
+        id,
+        names=_names(id, stanza),
+        definitions=[text for value, line in stanza.clauses_of("def") if (text := _quoted(value, line)[0])],
+        parents=stanza.ids("is_a"),
+        relationships=[_relationship(value, line) for value, line in stanza.clauses_of("relationship")],
+        mappings=_mappings(stanza),
+        former=stanza.ids("alt_id"),
+        successors=stanza.ids("replaced_by"),
+        namespace=namespace[0] if namespace else "",
+        obsolete=stanza.is_true("is_obsolete"),
+    )
 
 
-def _names(identifier: str, term: _Stanza) -> list[tuple[str, str, bool]]:
-    """Name, kind and suppression, the preferred name first; a nameless term goes by its id."""
-    names = [name for name in term.values("name") if name] or [identifier]
-    found = {(name, "preferred" if rank == 0 else "exact"): False for rank, name in enumerate(names)}
+def _names(id: str, stanza: _Stanza) -> list[tuple[str, str, str, bool]]:
+    """The names as `Term` has them; a nameless term goes by its id."""
+    own = [name for name in stanza.values("name") if name] or [id]
+    names = [(name, "exact" if rank else "preferred", LANGUAGE, False) for rank, name in enumerate(own)]
     for tag, scope in _SYNONYM_TAGS.items():
-        for value, line in term.clauses_of(tag):
+        for value, line in stanza.clauses_of(tag):
             name, rest = _quoted(value, line)
             words = rest.partition("[")[0].split()
-            kind = _SCOPES.get(words[0].upper(), scope) if words else scope
             if name:
-                found.setdefault((name, kind), "obsolete_synonym" in words)
-    return [(name, kind, suppressed) for (name, kind), suppressed in found.items()]
+                kind = _SCOPES.get(words[0].upper(), scope) if words else scope
+                names.append((name, kind, LANGUAGE, "obsolete_synonym" in words))
+    return names
+
+
+def _mappings(stanza: _Stanza) -> list[tuple[str, str]]:
+    """Cross-references without their descriptions, SKOS matches among the properties, equivalent terms."""
+    found = []
+    for value, _ in stanza.clauses_of("xref"):
+        if " " in value:
+            value = _DESCRIPTION.sub("", _before_trailing(value))
+        if value := _unescape(value.strip(" \t")):
+            found.append(("xref", value))
+    for value, _ in stanza.clauses_of("property_value"):
+        if "Match" in value or "sameAs" in value:
+            words = value.split()
+            predicate = match_predicate(words[0])
+            if predicate and len(words) > 1:
+                found.append((predicate, _unescape(words[1].strip('"'))))
+    return found + [("owl:equivalentClass", other) for other in stanza.ids("equivalent_to")]
 
 
 def _stanzas(path: Path) -> Iterator[_Stanza]:
@@ -258,6 +260,8 @@ def _before_trailing(value: str) -> str:
 def _quoted(value: str, line: int) -> tuple[str, str]:
     """The text in quotes that a value begins with, and what follows it."""
     match = _QUOTED.match(value)
+    if match and not _BEHIND.match(match[2]):
+        match = _LOOSE.match(value)
     if not match:
         raise _Malformed(line, "a text that is not in quotes", value)
     return _unescape(match[1]).strip(), match[2]

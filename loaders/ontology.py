@@ -1,65 +1,136 @@
 """Which reader a dump needs, found by its content, and the one call that reads any of them."""
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from loaders.edge_tables import has_columns, is_table, read_table
 from loaders.errors import InputError, MedgraftError
 from loaders.hpo import is_genes_to_phenotype, is_hpoa, read_genes_to_phenotype, read_hpoa
-from loaders.lines import text_lines
+from loaders.icd10cm import is_icd10cm, read_icd10cm
+from loaders.kgx import is_kgx, read_kgx
+from loaders.mesh import is_mesh, read_mesh
 from loaders.obo import is_obo, read_obo
+from loaders.options import DEFAULTS, Options
+from loaders.rf2 import is_rf2, read_rf2
+from loaders.sources import files, head, opened
 from loaders.tables import Account, Batch
+from loaders.umls import is_rxnorm, is_umls, read_rxnorm, read_umls
 
 
 class Reader(Protocol):
     """Reads one format; see `loaders.tables` for what it yields and how it counts."""
 
-    def __call__(self, path: Path, account: Account, skip_bad: bool = False) -> Iterator[Batch]: ...
+    def __call__(self, path: Path, account: Account, options: Options = DEFAULTS) -> Iterator[Batch]: ...
 
 
-FORMATS: dict[str, Reader] = {
-    "obo": read_obo,
-    "hpoa": read_hpoa,
-    "genes_to_phenotype": read_genes_to_phenotype,
+@dataclass(frozen=True)
+class Format:
+    """A format: its reader, how to know it, and which `Options` the reader heeds besides `skip_bad`.
+
+    A dump is one file, known by its first lines, or a folder, known by the names of the files in it.
+    """
+
+    read: Reader
+    is_file: Callable[[list[str]], bool] | None = None
+    is_folder: Callable[[list[str]], bool] | None = None
+    heeds: frozenset[str] = frozenset()
+
+
+_RRF = frozenset({"languages", "sources", "types", "suppressed", "max_restriction", "attributes", "hierarchy"})
+# Tried in this order.
+FORMATS: dict[str, Format] = {
+    "obo": Format(read_obo, is_obo),
+    "hpoa": Format(read_hpoa, is_hpoa),
+    "genes_to_phenotype": Format(read_genes_to_phenotype, is_genes_to_phenotype),
+    "kgx": Format(read_kgx, is_kgx),
+    "icd10cm": Format(read_icd10cm, is_icd10cm),
+    "mesh": Format(read_mesh, is_mesh, heeds=frozenset({"attributes"})),
+    "rf2": Format(read_rf2, is_folder=is_rf2, heeds=frozenset({"languages", "release_type", "stated"})),
+    "umls": Format(read_umls, is_folder=is_umls, heeds=_RRF),
+    "rxnorm": Format(read_rxnorm, is_folder=is_rxnorm, heeds=_RRF - {"hierarchy"}),
+    "table": Format(read_table, is_table, heeds=frozenset({"columns"})),
 }
-_SIGNS: dict[str, Callable[[list[str]], bool]] = {
-    "obo": is_obo,
-    "hpoa": is_hpoa,
-    "genes_to_phenotype": is_genes_to_phenotype,
-}
-_HEAD = 200
+UNKNOWN = "a file of no known format"
 
 
 def read_ontology(
-    path: str | Path, account: Account, format: str | None = None, skip_bad: bool = False
+    path: str | Path, account: Account, format: str | None = None, options: Options = DEFAULTS
 ) -> Iterator[Batch]:
-    """Read a dump in any known format; `format` is one of `FORMATS`, detected if None and noted in `account`.
+    """Read a dump in any known format: a file, a folder, or a zip archive of either.
+
+    `format` is one of `FORMATS`; it is detected if None and noted in `account`. A folder that is no dump as a whole is
+    read file by file, each with an account of its own; files of no known format are counted there as dropped.
 
     Raises:
-        InputError: the file is missing, empty, binary or of no known format (at once), or malformed (while reading).
+        InputError: the dump is missing, empty, binary or of no known format (at once), or malformed (while reading).
         MedgraftError: no such format.
     """
-    path = Path(path)
-    if format is None:
-        format = detect_format(path)
-    elif format not in FORMATS:
+    if format is not None and format not in FORMATS:
         raise MedgraftError(f"no format {format!r}; choose one of {', '.join(FORMATS)}")
-    account.format = format
-    return FORMATS[format](path, account, skip_bad)
+    path = opened(path)
+    if path.is_dir() and not _reads_folder(format):
+        found = _folder_format(path) if format is None else None
+        if found is None:
+            return _read_each(_dumps_in(path, format, options), account, options)
+        format = found
+    account.format = format or detect_format(path, options)
+    return FORMATS[account.format].read(path, account, options)
 
 
-def detect_format(path: str | Path) -> str:
-    """The format of a dump, by its first lines, never by its name.
+def detect_format(path: str | Path, options: Options = DEFAULTS) -> str:
+    """The format of a dump: of a file by its first lines, of a folder by the files in it; never by its own name.
 
     Raises:
-        InputError: the file cannot be read, is empty, or looks like none of the known formats.
+        InputError: it cannot be read, is empty, or looks like none of the known formats.
     """
-    path = Path(path)
-    head = [line for _, line in islice(text_lines(path), _HEAD)]
-    if not any(line.strip() for line in head):
+    path = opened(path)
+    if path.is_dir():
+        found = _folder_format(path)
+        if found is None:
+            raise InputError(path, None, f"a folder that is no dump of a known format ({', '.join(FORMATS)})")
+        return found
+    lines = head(path)
+    if not any(line.strip() for line in lines):
         raise InputError(path, None, "is empty; fetch the file anew")
-    for name, found in _SIGNS.items():
-        if found(head):
+    for name, format in FORMATS.items():
+        if format.is_file and format.is_file(lines):
             return name
+    if options.columns and has_columns(lines, options.columns):
+        return "table"
     raise InputError(path, None, f"none of the known formats ({', '.join(FORMATS)}); check that it is the right file")
+
+
+def _reads_folder(format: str | None) -> bool:
+    return format is not None and FORMATS[format].is_folder is not None
+
+
+def _folder_format(folder: Path) -> str | None:
+    names = [path.name for path in files(folder)]
+    return next((name for name, format in FORMATS.items() if format.is_folder and format.is_folder(names)), None)
+
+
+def _dumps_in(folder: Path, format: str | None, options: Options) -> list[tuple[Path, str | None]]:
+    """The files of a folder, each with its format, None where there is none."""
+    dumps = [(path, format or _format_or_none(path, options)) for path in files(folder)]
+    if not any(found for _, found in dumps):
+        raise InputError(folder, None, f"holds no file of a known format ({', '.join(FORMATS)}); check the path")
+    return dumps
+
+
+def _format_or_none(path: Path, options: Options) -> str | None:
+    try:
+        return detect_format(path, options)
+    except InputError:
+        return None
+
+
+def _read_each(dumps: list[tuple[Path, str | None]], account: Account, options: Options) -> Iterator[Batch]:
+    for path, format in dumps:
+        part = account.part(path)
+        if format is None:
+            part.drop(UNKNOWN)
+        else:
+            part.format = format
+            yield from FORMATS[format].read(path, part, options)

@@ -1,18 +1,19 @@
 """A slow and obvious graph in memory that judges the stores, and small graphs to try them on."""
 
+import tempfile
 from collections import deque
 from pathlib import Path
 
 from kg.building import describe
 from kg.graph import Graph
 from kg.merging import merge
-from kg.snapshot import HIERARCHY, write_manifest, write_table
+from kg.snapshot import HIERARCHY, SCHEMAS, read_table, write_manifest, write_table
 from loaders.tables import Rows
 
 FACT = ("head", "relation", "tail")
 
 
-def tables_of(concepts, triples=(), exclusions=(), retired=(), names=()):
+def tables_of(concepts, triples=(), exclusions=(), retired=(), names=(), mappings=(), inverses=()):
     """Tables and manifest of a small graph. `concepts` are ids, or (id, name, types); `names` are (id, name, kind)."""
     rows = Rows()
     for concept in concepts:
@@ -27,18 +28,36 @@ def tables_of(concepts, triples=(), exclusions=(), retired=(), names=()):
         rows.add("exclusions", *fact, "test", "")
     for row in retired:
         rows.add("retired", *row)
-    tables, merging = merge(rows.rest())
-    return tables, describe(tables, [], merging)
+    for mapping in mappings:
+        rows.add("mappings", *mapping, "test", "")
+    for pair in inverses:
+        rows.add("inverses", *pair)
+    tables, content = merged(rows.rest())
+    return tables, describe(content, [])
 
 
-def write_folder(folder: Path, tables, manifest) -> Path:
-    from kg.store_embedded import write_database
+def merged(batches, mappings="keep"):
+    """The tables that merging writes, and its account."""
+    with tempfile.TemporaryDirectory() as folder:
+        content = merge(batches, Path(folder), mappings)
+        return {name: read_table(Path(folder), name) for name in SCHEMAS}, content
 
+
+def write_snapshot_folder(folder: Path, tables, manifest) -> Path:
+    """A folder with the snapshot alone, as `load_database` reads it."""
     folder.mkdir(parents=True)
     for name, table in tables.items():
         write_table(folder, name, table)
     write_manifest(folder, manifest)
-    write_database(folder, tables, manifest)
+    return folder
+
+
+def write_folder(folder: Path, tables, manifest) -> Path:
+    """A graph folder, with the embedded database."""
+    from kg.store_embedded import write_database
+
+    write_snapshot_folder(folder, tables, manifest)
+    write_database(folder, manifest)
     return folder
 
 

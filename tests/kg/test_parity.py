@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import kg
 from kg.snapshot import SCHEMAS, fingerprint, read_manifest, read_table
 from loaders import MedgraftError
-from tests.kg.slow_graph import SlowGraph, check_everything, tables_of, write_folder
+from tests.kg.slow_graph import SlowGraph, check_everything, tables_of, write_folder, write_snapshot_folder
 
 ENGINES = ["embedded", pytest.param("neo4j", marks=pytest.mark.neo4j)]
 _number = itertools.count()
@@ -19,15 +19,15 @@ _number = itertools.count()
 @pytest.fixture(params=ENGINES, scope="module")
 def open_graph(request, tmp_path_factory):
     """A function that puts tables into the store and opens it."""
+    base = tmp_path_factory.mktemp("graphs")
     if request.param == "embedded":
-        base = tmp_path_factory.mktemp("graphs")
         return lambda tables, manifest: kg.connect(write_folder(base / str(next(_number)), tables, manifest))
     server = request.getfixturevalue("neo4j_server")
 
     def load(tables, manifest):
         from kg.store_neo4j import load_database
 
-        load_database(server.uri, tables, manifest)
+        load_database(server.uri, write_snapshot_folder(base / str(next(_number)), tables, manifest), manifest)
         return kg.connect(server.uri)
 
     return load
@@ -87,7 +87,9 @@ def test_cypher_takes_parameters_and_cannot_write(tiny):
     [
         (lambda g: g.concept("TINY:2"), "did you mean TINY:0000002"),
         (lambda g: g.concept("tiny_0000002"), "did you mean TINY:0000002"),
-        (lambda g: g.concept("fever"), "TINY:0000002 .Fever."),
+        (lambda g: g.concept("feve"), "TINY:0000002 .Fever."),
+        (lambda g: g.similarity("TINY:0000002", "TINY:0000002", "cosine"), "no measure 'cosine'; choose lin or"),
+        (lambda g: g.evidence("TINY:0000002", "is_a", "TINY:0000002"), "is no fact of this graph"),
         (lambda g: g.relations("zzz"), "no concept 'zzz'"),
         (lambda g: g.concept("TINY:0000009"), "retired without successor"),
         (lambda g: g.relations("TINY:0000002", "isnt_a"), "no relation 'isnt_a' in this graph; it has .*is_a"),
@@ -179,3 +181,52 @@ def test_any_small_graph(open_graph, parts):
     tables, manifest = tables_of(ids, triples, exclusions, retired, names)
     with open_graph(tables, manifest) as graph:
         check_everything(graph, SlowGraph(tables), [*ids, "N:old"], ["cough", "dry a", "a", "-b", "cough dry fever"])
+
+
+def test_ids_names_and_codes_stand_for_their_concept(open_graph):
+    concepts = [("X:1", "Kidney stone", []), ("X:2", "Stone", []), ("X:3", "Stone", [])]
+    names = [("X:1", "Nephrolith", "exact"), ("X:1", "calculus", "suppressed exact"), ("X:2", "calculi", "exact")]
+    mappings = [("X:1", "xref", "MESH:D1"), ("X:2", "skos:broadMatch", "MESH:D2"), ("X:2", "xref", "A:1")]
+    tables, manifest = tables_of(
+        concepts, names=names, retired=[("X:9", "X:1", "merged")], mappings=[*mappings, ("X:3", "xref", "A:1")]
+    )
+    with open_graph(tables, manifest) as graph:
+        for id in ("X:1", "X:9", "MESH:D1", "MSH:D1", "kidney STONE", "nephrolith"):
+            assert graph.concept(id).id == "X:1", id
+        for id, message in (
+            ("stone", "'stone' is a name of several concepts: X:2, X:3"),
+            ("A:1", "'A:1' is mapped to several concepts: X:2, X:3"),
+            ("MESH:D2", "no concept 'MESH:D2'"),
+            ("calculus", "no concept 'calculus'"),
+        ):
+            with pytest.raises(MedgraftError, match=message):
+                graph.concept(id)
+        assert graph.names("X:1").column("name").to_pylist() == ["Kidney stone", "Nephrolith", "calculus"]
+        assert graph.mappings("X:2").column("object").to_pylist() == ["MESH:D2", "A:1"]
+        assert graph.attributes("X:1").num_rows == 0
+
+
+def test_inverse_relations_and_evidence(open_graph):
+    triples = [
+        ("D:1", "may_treat", "D:2", '{"rank": 1}'),
+        ("D:2", "may_be_treated_by", "D:3", ""),
+        ("D:3", "near", "D:1", ""),
+        ("D:1", "near", "D:3", ""),
+    ]
+    inverses = [("may_treat", "may_be_treated_by"), ("near", "near")]
+    tables, manifest = tables_of(
+        ["D:1", "D:2", "D:3"], triples, exclusions=[("D:1", "may_treat", "D:3")], inverses=inverses
+    )
+    with open_graph(tables, manifest) as graph:
+        facts = [("D:1", "may_treat", "D:2"), ("D:3", "may_treat", "D:2"), ("D:1", "near", "D:3")]
+        assert [tuple(triple) for triple in graph.triples()] == sorted(facts)
+        for relation, direction in (("may_be_treated_by", "out"), ("may_treat", "in")):
+            found = graph.relations("D:2", relation, direction)
+            assert [triple.head for triple in found] == ["D:1", "D:3"]
+        assert not graph.relations("D:2", "may_be_treated_by", "in")
+        assert graph.evidence("D:2", "may_be_treated_by", "D:1") == [{"source": "test"}, {"evidence": {"rank": 1}}]
+        assert graph.evidence("D:3", "near", "D:1") == [{"source": "test"}]
+        with pytest.raises(MedgraftError, match="a source states that it does not hold"):
+            graph.evidence("D:1", "may_treat", "D:3")
+        with pytest.raises(MedgraftError, match="is no fact of this graph"):
+            graph.evidence("D:2", "may_treat", "D:1")

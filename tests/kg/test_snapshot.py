@@ -3,10 +3,12 @@
 import json
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kg import snapshot, store_embedded
 from kg.snapshot import (
     SCHEMAS,
     fingerprint,
@@ -16,8 +18,9 @@ from kg.snapshot import (
     write_manifest,
     write_table,
 )
+from kg.store_embedded import EmbeddedStore
 from loaders import MedgraftError
-from tests.kg.slow_graph import tables_of
+from tests.kg.slow_graph import tables_of, write_folder
 
 TEXT = st.none() | st.text(max_size=4)
 ROWS = st.lists(st.tuples(TEXT, TEXT, st.none() | st.lists(TEXT, max_size=3)), max_size=6)
@@ -34,6 +37,7 @@ def _tables(rows, chunks=1):
     return {**others, "concepts": pa.concat_tables(pieces)}
 
 
+@settings(deadline=None)
 @given(ROWS, ROWS, st.integers(1, 3))
 def test_the_fingerprint_is_that_of_the_content(one, other, chunks):
     assert fingerprint(_tables(one)) == fingerprint(_tables(one, chunks))
@@ -92,3 +96,21 @@ def test_missing_damaged_and_foreign_tables_are_refused(tmp_path):
     (tmp_path / "concepts.parquet").rename(tmp_path / "names.parquet")
     with pytest.raises(MedgraftError, match="has other columns than expected"):
         read_table(tmp_path, "names")
+
+
+def test_rows_are_looked_up_by_any_column(tmp_path, monkeypatch):
+    """With groups of three rows, a look-up reads few of them; with a limit of none it scans: both as a plain filter."""
+    monkeypatch.setitem(snapshot._ROW_GROUP, "names", 3)
+    ids = [f"A:{i:02}" for i in range(20)] + ["Ä:1", "~", "a"]
+    names = [(id, f"alias {i % 4}", "exact") for id in ids for i in range(ord(id[-1]) % 5)]
+    tables, manifest = tables_of(ids, [(ids[0], "is_a", ids[1])], [(ids[2], "r", ids[3])], [("X", "A:01", "")], names)
+    store = EmbeddedStore(write_folder(tmp_path / "graph", tables, manifest))
+    asked = [(name, column) for name, table in tables.items() for column in table.column_names[:3]]
+    for limit in (24, -1):
+        monkeypatch.setattr(store_embedded, "_FEW_GROUPS", limit)
+        for name, column in asked:
+            if SCHEMAS[name].field(column).type == pa.string():
+                for values in ([], ["A:01"], ["nothing"], ["~", "A:00", "Ä:1", "A:03", "A:03"], ["alias 1"], ids):
+                    wanted = pc.is_in(tables[name].column(column), pa.array(values, pa.string()))
+                    assert store.rows(name, column, values).equals(tables[name].filter(wanted)), (name, column, values)
+    store.close()

