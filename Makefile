@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-UV := $(BIN)/uv pip
+# The environment here, whatever other one the caller has activated.
+UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip
 UV_VERSION := 0.13.9
 
 .PHONY: quickstart test lint format lock bench-graph clean
