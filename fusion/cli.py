@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kg.cli import app_query, build
+from kg.cli import build
+from kg.cli_query import app_query
 from loaders.errors import MedgraftError
 
 if TYPE_CHECKING:

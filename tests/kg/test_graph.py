@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_written_is_read(tiny_graph, tmp_path):
 
 def test_importing_kg_costs_nothing():
     heavy = "{'torch', 'pykeen', 'ladybug', 'neo4j', 'networkx', 'pyarrow', 'polars', 'spacy', 'faiss'}"
-    code = f"import sys, kg, kg.cli; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, kg, kg.cli_query; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     assert kg.__all__ == sorted(kg.__all__)
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
