@@ -53,12 +53,19 @@ class Candidate:
     alias: str = ""
 
 
+ASSERTIONS = ("family", "historical", "hypothetical", "negated", "possible")
+
+
 @dataclass(frozen=True, slots=True)
 class Mention:
     """A span of text that names a concept: characters [start, end) of the document's text.
 
     The text itself is `document.text[start:end]`, never stored twice. `concept_id` is None for NIL. A composite gold
     mention, which names several concepts at once, joins their ids with `|`.
+
+    `parts` holds the stretches of a discontinuous mention ("short ... thumbs" in "short and broad thumbs"), ascending,
+    the first from `start`, the last to `end`; it is empty where the mention is one stretch. `assertion` holds the
+    words of `ASSERTIONS` that apply, sorted; it is empty for what the text affirms of the patient now.
     """
 
     start: int
@@ -67,11 +74,20 @@ class Mention:
     concept_id: str | None = None
     score: float | None = field(default=None, compare=False)
     candidates: tuple[Candidate, ...] = field(default=(), compare=False)
+    parts: tuple[tuple[int, int], ...] = ()
+    assertion: tuple[str, ...] = ()
+
+    def text_in(self, text: str) -> str:
+        """What the mention covers of its document's text, its parts joined by spaces."""
+        return " ".join(text[start:end] for start, end in self.parts or ((self.start, self.end),))
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A relation between two concepts that a document states; `head` and `tail` are concept ids."""
+    """A relation between two concepts that a document states; `head` and `tail` are concept ids.
+
+    An end that has none, in a corpus that relates mentions, is the mention's place: `@12:20`.
+    """
 
     head: str
     relation: str
