@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kg.cli import build
+from kg.cli import build, diff, update
 from kg.cli_query import app_query
 from loaders.errors import MedgraftError
 
@@ -23,6 +23,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("build")(build)
+app.command("update")(update)
+app.command("diff")(diff)
 app.add_typer(app_query, name="query")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

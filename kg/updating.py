@@ -49,17 +49,21 @@ class UpdateReport:
     carried: int
     seconds: float = 0.0
 
-    def __str__(self) -> str:
+    def report(self, limit: int = 0) -> str:
+        """The report that `str` gives, with up to `limit` concepts and facts of each kind as examples."""
         lines = [
             f"{self.where}: updated in {self.seconds:.1f} s",
             f"{self.gone:>12,}  concepts {GONE}, now retired",
             f"{self.carried:>12,}  retired ids carried over",
             "",
-            str(self.changes),
+            self.changes.report(limit),
             "",
             str(self.build),
         ]
         return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.report()
 
     def to_dict(self, limit: int = 0) -> dict[str, Any]:
         """The same for JSON; with a limit also so many concepts and facts of each kind."""

@@ -1,4 +1,4 @@
-"""`medgraft build`, as a user calls them."""
+"""`medgraft build`, `update` and `diff`, as a user calls them."""
 
 import json
 
@@ -7,13 +7,14 @@ import typer
 from typer.testing import CliRunner
 
 import kg
-from kg.cli import build
+from kg.cli import build, diff, update
 from loaders import MedgraftError
 from tests.conftest import TINY_SOURCES
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command("build")(build)
-app.callback()(lambda: None)  # so that the name of the one command is asked for
+app.command("update")(update)
+app.command("diff")(diff)
 
 
 def _run(*arguments, code=0):
@@ -43,5 +44,39 @@ def test_build_with_a_bad_row(tmp_path):
     assert sum(report["inputs"][0]["dropped"].values()) == 4
 
 
-def test_help_shows_an_example():
-    assert "Example" in _run("build", "--help")
+@pytest.fixture
+def newer(tmp_path):
+    """The sources of the tiny graph, one concept renamed and one new."""
+    text = TINY_SOURCES[0].read_text().replace("name: Fever\n", "name: High temperature\n", 1)
+    path = tmp_path / "new" / "tiny.obo"
+    path.parent.mkdir()
+    path.write_text(f"{text}\n[Term]\nid: TINY:0000099\nname: New\nis_a: TINY:0000001 ! Finding\n")
+    return [path, *TINY_SOURCES[1:]]
+
+
+def test_update(tmp_path, newer):
+    _run("build", *TINY_SOURCES, "--to", tmp_path / "graph")
+    text = _run("update", tmp_path / "graph", *newer, "--limit", 3)
+    assert "TINY:0000099 New" in text and "TINY:0000002 High temperature: name" in text and "tiny.obo" in text
+    again = _json("update", tmp_path / "graph", *newer)
+    assert again["counts"]["concepts"]["added"] == 0 and "concepts" not in again
+    with pytest.raises(MedgraftError, match="built from tiny_genes.txt"):
+        CliRunner().invoke(app, ["update", str(tmp_path / "graph"), *map(str, newer[:2])], catch_exceptions=False)
+    report = _json("update", tmp_path / "graph", *newer[:2], "--partial", "--forget-gone")
+    assert report["gone"] == 0 and report["counts"]["concepts"]["removed"] > 0
+
+
+def test_diff(tmp_path, tiny_graph, newer):
+    _run("build", *newer, "--to", tmp_path / "graph")
+    text = _run("diff", tiny_graph, tmp_path / "graph")
+    assert "added concepts\n  TINY:0000099 New" in text and "TINY:0000099 is_a TINY:0000001" in text
+    assert "TINY:0000099" not in _run("diff", tiny_graph, tmp_path / "graph", "--limit", 0)
+    found = _json("diff", tiny_graph, tmp_path / "graph")
+    assert found["counts"]["concepts"]["changed"] == 1 and found["triples"]["added"][0]["head"] == "TINY:0000099"
+    _run("diff", tiny_graph, tmp_path / "graph", "--exit-code", code=1)
+    assert "no difference" in _run("diff", tiny_graph, tiny_graph, "--exit-code")
+
+
+@pytest.mark.parametrize("command", ["build", "update", "diff"])
+def test_help_shows_an_example(command):
+    assert "Example" in _run(command, "--help")
