@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from kg.embeddings import Embeddings, train_embeddings
     from kg.graph import Graph, connect
     from kg.linking import Linker
-    from kg.ranking import evaluate_ranking, split_triples
+    from kg.ranking import evaluate_ranking
     from kg.results import Records
+    from kg.splits import split_triples
     from kg.updating import update
 
 __all__ = [
@@ -39,7 +40,7 @@ _HOMES = {
     "connect": "kg.graph",
     "diff": "kg.differences",
     "evaluate_ranking": "kg.ranking",
-    "split_triples": "kg.ranking",
+    "split_triples": "kg.splits",
     "train_embeddings": "kg.embeddings",
     "update": "kg.updating",
 }

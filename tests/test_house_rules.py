@@ -18,7 +18,7 @@ DOORS = {
     "ladybug": "kg/store_embedded.py",
     "neo4j": "kg/store_neo4j.py",
     "networkx": "kg/graph.py",
-    "pykeen": "kg/embeddings.py",
+    "pykeen": "kg/training_loop.py",
     "scispacy": "kg/linking.py",
     "spacy": "kg/linking.py",
     "tokenizers": "lm/encoder.py",

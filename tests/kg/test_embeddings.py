@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from kg.embeddings import Embeddings, shared_distances, train_embeddings
+from kg.embeddings import Embeddings, train_embeddings
+from kg.training_loop import shared_distances
 from loaders.errors import MedgraftError
 
 SMALL = {"dim": 16, "epochs": 4, "batch_size": 64, "num_negatives": 8, "progress": False, "device": "cpu"}
@@ -125,16 +126,16 @@ def test_shared_distances_equal_one_at_a_time(p):
 
 def interrupted(out, epochs_before_death):
     """Train until the state of some epochs is on disk, then die without a word."""
-    from kg import embeddings
+    from kg.checkpoints import State
 
-    save = embeddings._State.save
+    save = State.save
 
     def save_and_die(self, loop, epoch):
         save(self, loop, epoch)
         if epoch == epochs_before_death:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    embeddings._State.save = save_and_die
+    State.save = save_and_die
     train_embeddings(city_grid(), out=out, checkpoint_seconds=0, **SMALL)
 
 
