@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from fusion.corpora import Corpus, load_corpus
     from fusion.explanation import Effect, Explanation
     from fusion.knowledge import KnowledgeTable
-    from fusion.model import FusedEncoder, FusedModel, load
+    from fusion.model import FusedEncoder, FusedModel
     from fusion.quickstart import run_quickstart
+    from fusion.tasks import load
     from fusion.training import train
 
 __all__ = [
@@ -39,7 +40,7 @@ _HOMES = {
     "Knowledge": "attention",
     "KnowledgeAttention": "attention",
     "KnowledgeTable": "knowledge",
-    "load": "model",
+    "load": "tasks",
     "load_corpus": "corpora",
     "run_quickstart": "quickstart",
     "train": "training",

@@ -9,20 +9,24 @@ if TYPE_CHECKING:
 def model_card(model: "FusedModel") -> str:
     """Markdown with data, settings and measured scores."""
     kind = "fused with a knowledge graph" if model.table is not None else "without a graph"
+    relations = [f"{name} ({head}, {tail})" for name, head, tail in model.settings.relations]
     lines = [
         "---",
         "library_name: medgraft",
-        "tags: [biomedical, token-classification]",
+        f"tags: [biomedical, {'relation-extraction' if relations else 'token-classification'}]",
         "---",
         "",
-        f"# medgraft tagger, {kind}",
+        f"# medgraft {model.settings.task}, {kind}",
         "",
-        f"Finds mentions of {', '.join(model.settings.types)} in text.",
+        f"Finds relations between the mentions of a document: {', '.join(relations)}."
+        if relations
+        else f"Finds mentions of {', '.join(model.settings.types)} in text.",
         "",
         "```python",
         "import fusion",
         "",
-        'document = fusion.load("this folder")("She developed ataxia after phenytoin.")',
+        'model = fusion.load("this folder")',
+        "document = model(document_with_mentions)" if relations else 'document = model("She developed ataxia.")',
         "```",
         "",
         "## Training",
@@ -36,7 +40,8 @@ def model_card(model: "FusedModel") -> str:
     lines += [f"- {name}: {value}" for name, value in model.scores.items()] or ["Not measured."]
     lines += [
         "",
-        "Scores are strict (document, start, end and type agree). They say nothing about other text.",
+        "Scores are strict: mentions agree in start, end and type, relations in both concepts.",
+        "They say nothing about other text.",
         "A research aid: its output is not a diagnosis and needs the eye of a clinician.",
         "",
     ]

@@ -20,7 +20,8 @@ from loaders.errors import MedgraftError
 from loaders.records import Concept, Document, Mention, Triple
 
 if TYPE_CHECKING:
-    from fusion.model import FusedEncoder, FusedModel
+    from fusion.model import FusedEncoder
+    from fusion.tagging import TaggingModel
 
 FELT = 0.001  # a change of probability worth a line
 
@@ -78,7 +79,7 @@ class Explanation:
         return asdict(self)
 
 
-def explain(model: "FusedModel", document: str | Document, *, batch_size: int = 32) -> list[Explanation]:
+def explain(model: "TaggingModel", document: str | Document, *, batch_size: int = 32) -> list[Explanation]:
     """An explanation for each mention that the model predicts in the document, in the order of the text.
 
     Raises:
@@ -108,7 +109,7 @@ def _owned_pieces(window: Window, mention: Mention) -> NDArray[np.int64]:
 
 @torch.inference_mode()
 def _explain_window(
-    model: "FusedModel",
+    model: "TaggingModel",
     table: KnowledgeTable,
     window: Window,
     text: str,
@@ -116,7 +117,7 @@ def _explain_window(
     extras: Iterable[Any],
     batch_size: int,
 ) -> list[Explanation]:
-    fused: FusedEncoder = model.tagger.encoder  # type: ignore[assignment]
+    fused: FusedEncoder = model.network.encoder  # type: ignore[assignment]
     device = model.encoder.device
     batch = {name: tensor.to(device) for name, tensor in collate([window], model.encoder, *extras).items()}
     knowledge = Knowledge.of(batch)
@@ -125,14 +126,14 @@ def _explain_window(
     versions = [state.hidden]
     if knowledge is not None:
         versions.insert(0, fused.knowledge(state.hidden, knowledge))
-        for thing, without in _each_taken_away(knowledge, table):
+        for thing, without in each_taken_away(knowledge, table):
             taken.append(thing)
             versions.append(fused.knowledge(state.hidden, without))
     else:
         versions.insert(0, state.hidden)
     chunks = [torch.cat(versions[i : i + batch_size]) for i in range(0, len(versions), batch_size)]
     probabilities = torch.cat(
-        [model.tagger.output(model.encoder.upper(state, c)).softmax(dim=-1).cpu() for c in chunks]
+        [model.network.output(model.encoder.upper(state, c)).softmax(dim=-1).cpu() for c in chunks]
     )
     found = []
     for mention, pieces in targets:
@@ -144,7 +145,7 @@ def _explain_window(
     return found
 
 
-def _each_taken_away(knowledge: Knowledge, table: KnowledgeTable) -> Iterable[tuple[Concept | Triple, Knowledge]]:
+def each_taken_away(knowledge: Knowledge, table: KnowledgeTable) -> Iterable[tuple[Concept | Triple, Knowledge]]:
     """Every concept and every fact of the sentence, and the knowledge without it, wherever it occurs."""
     rows = knowledge.rows[knowledge.candidates]
     for row in rows[knowledge.candidate_mask].unique().tolist():
@@ -167,7 +168,7 @@ def _type_probabilities(probabilities: Tensor) -> Tensor:
 
 
 def _effect(
-    model: "FusedModel", mention: Mention, thing: Concept | Triple | None, before: Tensor, after: Tensor
+    model: "TaggingModel", mention: Mention, thing: Concept | Triple | None, before: Tensor, after: Tensor
 ) -> Effect:
     """Decoding may settle on a type that is not the most probable one: only a change of the latter is a change."""
     types = ("", *model.settings.types)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from fusion.attention import Knowledge
+from fusion.facts import FactIndex
 from loaders.errors import MedgraftError
 from loaders.records import Document, Triple
 
@@ -62,6 +63,8 @@ class KnowledgeTable:
         types: (C,) index into `type_names`
         neighbours: (C, N) row at the other end of each fact, -1 where there is none
         relations: (C, N) twice the index into `relation_names`, plus 1 where the concept is the tail of the fact
+
+    `facts` has all triples, by both ends, where the task is about pairs of concepts.
     """
 
     ids: list[str]
@@ -73,15 +76,23 @@ class KnowledgeTable:
     neighbours: torch.Tensor
     relations: torch.Tensor
     fingerprint: str
+    facts: FactIndex | None = None
 
     @classmethod
     def build(
-        cls, graph: GraphTables, embeddings: ConceptVectors, *, num_facts: int = 8, max_degree: int = 2000
+        cls,
+        graph: GraphTables,
+        embeddings: ConceptVectors,
+        *,
+        num_facts: int = 8,
+        max_degree: int = 2000,
+        pairs: bool = False,
     ) -> "KnowledgeTable":
         """From a graph and its embeddings.
 
         Of a concept's facts those with the least connected neighbours are kept, `num_facts` in all and two a relation
-        and direction; neighbours with more than `max_degree` facts say too little of any one of them.
+        and direction; neighbours with more than `max_degree` facts say too little of any one of them. With `pairs` all
+        triples are kept in `facts` too.
         """
         concepts = graph.table("concepts")
         ids = concepts["id"].to_pylist()
@@ -105,6 +116,7 @@ class KnowledgeTable:
             neighbours=torch.from_numpy(neighbours),
             relations=torch.from_numpy(relations),
             fingerprint=graph.fingerprint,
+            facts=FactIndex.build(graph.table("triples"), ids, relation_names) if pairs else None,
         )
 
     @cached_property
@@ -120,6 +132,8 @@ class KnowledgeTable:
         words = [self.ids, self.names, self.type_names, self.relation_names, self.fingerprint]
         total = hashlib.sha256(json.dumps(words).encode())
         for array in (self.vectors, self.types, self.neighbours, self.relations):
+            total.update(np.ascontiguousarray(array.numpy()).data)
+        for array in () if self.facts is None else self.facts.arrays().values():
             total.update(np.ascontiguousarray(array.numpy()).data)
         return total.hexdigest()
 
@@ -180,6 +194,8 @@ class KnowledgeTable:
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {"vectors": self.vectors, "types": self.types, "neighbours": self.neighbours}
         save_file({**arrays, "relations": self.relations}, folder / "knowledge.safetensors")
+        if self.facts is not None:
+            save_file(self.facts.arrays(), folder / "facts.safetensors")
         pq.write_table(pa.table({"id": self.ids, "name": self.names}), folder / "concepts.parquet")
         words = {"types": self.type_names, "relations": self.relation_names, "fingerprint": self.fingerprint}
         (folder / "knowledge.json").write_text(json.dumps(words, indent=1, ensure_ascii=False) + "\n")
@@ -191,12 +207,16 @@ class KnowledgeTable:
                 raise MedgraftError(f"{folder / name} is missing; copy the whole model folder, or train it again")
         words = json.loads((folder / "knowledge.json").read_text())
         concepts = pq.read_table(folder / "concepts.parquet")
+        facts = None
+        if (folder / "facts.safetensors").is_file():
+            facts = FactIndex(**load_file(folder / "facts.safetensors"), num_relations=len(words["relations"]))
         return cls(
             ids=concepts["id"].to_pylist(),
             names=concepts["name"].to_pylist(),
             type_names=words["types"],
             relation_names=words["relations"],
             fingerprint=words["fingerprint"],
+            facts=facts,
             **load_file(folder / "knowledge.safetensors"),
         )
 

@@ -1,29 +1,25 @@
-"""The fused model: an encoder with knowledge attention inside, and the object that users call on their text."""
+"""What fused models of all tasks share: an encoder with knowledge attention inside, links, and the model folder."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fusion.attention import Knowledge, KnowledgeAttention
 from fusion.knowledge import KnowledgeTable, LinkedMention
 from kg import Linker
 from lm.alignment import Window
-from lm.encoder import Encoder, resolve_device
-from lm.evaluation import MentionScores, evaluate_mentions
-from lm.tagging import Tagger, TagScheme, predict
-from loaders.errors import MedgraftError
-from loaders.folders import new_folder, restore_folder
-from loaders.records import Document, Mention
-
-if TYPE_CHECKING:
-    from fusion.explanation import Explanation
+from lm.encoder import Encoder
+from lm.evaluation import Scores
+from loaders.folders import new_folder
+from loaders.records import Document
 
 Extra = Callable[[Sequence[Window]], dict[str, Tensor]]
 
@@ -96,16 +92,35 @@ class ModelSettings:
     stride: int = 32
     link_threshold: float = 0.8
     seed: int = 0
+    relations: tuple[tuple[str, str, str], ...] = ()
+    """Relation, head type, tail type."""
+    threshold: float = 0.5
+    """Of a relation's probability."""
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> "ModelSettings":
+        """From JSON."""
+        lists = {"types": tuple(values["types"]), "relations": tuple(map(tuple, values.get("relations", ())))}
+        return cls(**{**values, **lists})
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What `lm.fit` trains on; `notes` say what became of the annotation."""
+
+    examples: Sequence[Any]
+    collate: Callable[[Sequence[Any]], dict[str, Tensor]]
+    notes: dict[str, Any]
 
 
 @dataclass
-class FusedModel:
-    """A trained tagger with what it knows: text in, `Document` out. Without table and linker it is a plain model.
+class FusedModel(ABC):
+    """A trained network with what it knows: text in, `Document` out. Without table and linker it is a plain model.
 
     `scores` are the scores on the development documents, `training` the settings of the training, for the card.
     """
 
-    tagger: Tagger
+    network: nn.Module
     encoder: Encoder
     settings: ModelSettings
     table: KnowledgeTable | None = None
@@ -127,27 +142,36 @@ class FusedModel:
         """Annotate many texts, in order, a few hundred at a time; `with_graph=False` turns the knowledge off."""
         given = (Document(str(n), text) if isinstance(text, str) else text for n, text in enumerate(texts))
         while group := list(islice(given, 512)):
-            linked = self.link(group)
-            found = predict(
-                self.tagger,
-                group,
-                self.encoder,
-                *(self.extras(linked) if with_graph else []),
-                max_pieces=self.settings.max_pieces,
-                stride=self.settings.stride,
-                progress=progress,
-            )
-            yield from map(self._with_concepts, found, linked)
+            yield from self.annotate(group, self.link(group), with_graph=with_graph, progress=progress)
 
-    def evaluate(self, gold: Sequence[Document], *, with_graph: bool = True, progress: bool = False) -> MentionScores:
-        """Strict span precision, recall and F1 of what the model finds in the texts of `gold`."""
-        return evaluate_mentions(gold, list(self.pipe(gold, with_graph=with_graph, progress=progress)))
+    @abstractmethod
+    def annotate(
+        self, documents: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
+    ) -> Iterator[Document]:
+        """The documents with what the model finds; `linked` are the same texts with the linker's mentions."""
 
-    def explain(self, document: str | Document) -> "list[Explanation]":
-        """For each predicted mention, the effect of taking away each concept and each fact; see `explanation`."""
-        from fusion.explanation import explain
+    @abstractmethod
+    def score(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
+        """Precision, recall and F1 of what the task is about."""
 
-        return explain(self, document)
+    @abstractmethod
+    def training_data(self, documents: Sequence[Document]) -> TrainingData:
+        """The annotated documents as the network wants them."""
+
+    @abstractmethod
+    def scorer(self, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]]:
+        """What `lm.fit` calls after each epoch; the documents are linked only once.
+
+        A `threshold` among the scores is the one that the finished model uses.
+        """
+
+    @abstractmethod
+    def explain(self, document: str | Document) -> Sequence[Any]:
+        """For each prediction, the effect of taking away each concept and each fact."""
+
+    def evaluate(self, gold: Sequence[Document], *, with_graph: bool = True, progress: bool = False) -> Scores:
+        """Precision, recall and F1 of what the model finds in the texts of `gold`."""
+        return self.score(gold, list(self.pipe(gold, with_graph=with_graph, progress=progress)))
 
     def link(self, documents: Sequence[Document]) -> list[Document]:
         """The documents with the linker's mentions instead of their own; without mentions for a plain model."""
@@ -171,7 +195,7 @@ class FusedModel:
         with new_folder(folder) as aside:
             self.encoder.save(aside)
             own = {
-                k: v.contiguous() for k, v in self.tagger.state_dict().items() if not k.startswith(self._encoder_prefix)
+                k: v.contiguous() for k, v in self.network.state_dict().items() if not k.startswith(self.encoder_prefix)
             }
             save_file(own, aside / "medgraft.safetensors")
             if self.table is not None and self.linker is not None:
@@ -183,70 +207,20 @@ class FusedModel:
             (aside / "README.md").write_text(model_card(self))
 
     @property
-    def _encoder_prefix(self) -> str:
+    def encoder_prefix(self) -> str:
+        """Of the names of the wrapped encoder's weights, which are saved as a Hugging Face model."""
         return "encoder.encoder." if self.fused else "encoder."
 
-    def _with_concepts(self, found: Document, linked: Document) -> Document:
-        """Give each predicted mention the linker's candidates: of the same span, else looked up by its text."""
-        if self.linker is None:
-            return found
-        by_span = {(m.start, m.end): m.candidates for m in linked.mentions}
-        mentions: list[Mention] = []
-        for m in found.mentions:
-            candidates = by_span.get((m.start, m.end)) or self.linker.candidates(found.text[m.start : m.end], k=5)
-            sure = bool(candidates) and candidates[0].score >= self.settings.link_threshold
-            mentions.append(replace(m, candidates=candidates, concept_id=candidates[0].concept_id if sure else None))
-        return replace(found, mentions=tuple(mentions))
 
-
-def make_model(
-    encoder: Encoder,
-    settings: ModelSettings,
-    table: KnowledgeTable | None = None,
-    linker: Linker | None = None,
-) -> FusedModel:
-    """An untrained model: fused if there is a table, plain otherwise."""
-    fused: nn.Module = encoder
-    if table is not None:
-        fused = FusedEncoder(
-            encoder,
-            after_block=settings.after_block,
-            embedding_dim=table.dim,
-            num_types=len(table.type_names),
-            num_relations=max(2 * len(table.relation_names), 1),
-            seed=settings.seed,
-        )
-    tagger = Tagger(fused, TagScheme(settings.types), hidden_size=encoder.hidden_size, seed=settings.seed)
-    return FusedModel(tagger, encoder, settings, table, linker)
-
-
-def load(folder: str | Path, device: str = "auto") -> FusedModel:
-    """Load a model folder; needs neither the graph store nor the network.
-
-    Raises:
-        MedgraftError: the folder, or a file in it, is missing, or its parts come from different graphs.
-    """
-    folder = Path(folder)
-    restore_folder(folder)
-    for name in ("medgraft.json", "medgraft.safetensors"):
-        if not (folder / name).is_file():
-            raise MedgraftError(f"{folder / name} is missing; give a folder written by 'medgraft train'")
-    description = json.loads((folder / "medgraft.json").read_text())
-    settings = ModelSettings(**{**description["settings"], "types": tuple(description["settings"]["types"])})
-    table = linker = None
-    if description["fused"]:
-        table = KnowledgeTable.load(folder / "knowledge")
-        linker = Linker.load(folder / "linker")
-        if linker.fingerprint != table.fingerprint:
-            raise MedgraftError(
-                f"{folder}: knowledge is of graph {table.fingerprint[:12]}, the linker of {linker.fingerprint[:12]}; "
-                "copy both from one training"
-            )
-    model = make_model(Encoder.load(folder), settings, table, linker)
-    missing, unexpected = model.tagger.load_state_dict(load_file(folder / "medgraft.safetensors"), strict=False)
-    absent = [name for name in missing if not name.startswith(model._encoder_prefix)]
-    if absent or unexpected:
-        raise MedgraftError(f"{folder / 'medgraft.safetensors'} is of another model ({[*absent, *unexpected][0]})")
-    model.scores, model.training = description["scores"], description["training"]
-    model.tagger.to(resolve_device(device)).eval()
-    return model
+def fused_encoder(encoder: Encoder, settings: ModelSettings, table: KnowledgeTable | None) -> nn.Module:
+    """The encoder, with knowledge attention inside if there is a table."""
+    if table is None:
+        return encoder
+    return FusedEncoder(
+        encoder,
+        after_block=settings.after_block,
+        embedding_dim=table.dim,
+        num_types=len(table.type_names),
+        num_relations=max(2 * len(table.relation_names), 1),
+        seed=settings.seed,
+    )

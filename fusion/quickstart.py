@@ -182,7 +182,7 @@ def _compared(corpus: Corpus, settings: dict[str, Any], plain: dict[str, Any], f
 
 
 def _predict(folder: Path, device: str) -> dict[str, Any]:
-    from fusion.model import load
+    from fusion.tasks import load
 
     model = load(folder, device)
     found = []

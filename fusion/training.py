@@ -3,24 +3,21 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from fusion.corpora import Corpus
 from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
-from fusion.model import FusedModel, ModelSettings, default_depth, make_model
+from fusion.model import FusedModel, ModelSettings, default_depth
+from fusion.tasks import TASKS, make_model
 from kg import Linker
-from lm.alignment import collate, windows
 from lm.encoder import Encoder, freeze_blocks, resolve_device
-from lm.evaluation import evaluate_mentions
-from lm.tagging import predict, tag_documents
+from lm.relations import RelationScheme
 from lm.training import fit
 from loaders.errors import MedgraftError
-from loaders.records import Document
 
-TASKS = ("ner",)
+_LONGEST = {"ner": 256}  # pieces of a window; relations want the document whole
 
 
 def train(
@@ -35,7 +32,7 @@ def train(
     knowledge: KnowledgeTable | None = None,
     after_block: int | None = None,
     num_candidates: int = 5,
-    max_pieces: int = 256,
+    max_pieces: int | None = None,
     frozen_blocks: int = 0,
     epochs: int = 5,
     batch_size: int = 16,
@@ -55,7 +52,7 @@ def train(
     encoder, output layer, order of data and seeds.
 
     Args:
-        task: "ner".
+        task: "ner", or "relations" between the mentions that the documents have.
         corpus: documents by split.
         graph: what `kg.connect` gives; read while the knowledge table is made, not afterwards.
         embeddings: trained on this graph.
@@ -65,10 +62,10 @@ def train(
         knowledge: a finished table in place of graph and embeddings (control arms).
         after_block: blocks below the knowledge; two thirds of them by default.
         num_candidates: candidates a mention.
-        max_pieces: longest window of a document, in pieces.
+        max_pieces: longest window of a document, in pieces; by default 256 for ner, else what the encoder takes.
         frozen_blocks: lowest blocks, with the embedding layer, that are not trained.
         epochs: passes over the training documents.
-        batch_size: windows a step.
+        batch_size: windows a step; documents for relations.
         learning_rate: of the encoder.
         new_learning_rate: of the output layer.
         knowledge_learning_rate: of the knowledge attention, which starts as the identity.
@@ -88,15 +85,16 @@ def train(
     if not corpus.types:
         raise MedgraftError(f"corpus {corpus.name} has no mention in its training documents; check its format")
     resolve_device(device)
-    table = _table(graph, embeddings, linker) if knowledge is None else _with_linker(knowledge, linker)
+    table = _table(task, graph, embeddings, linker) if knowledge is None else _with_linker(knowledge, linker)
     loaded = Encoder.load(encoder)
     settings = ModelSettings(
         task,
         corpus.types,
         default_depth(loaded.num_blocks) if after_block is None else after_block,
         num_candidates=num_candidates,
-        max_pieces=min(max_pieces, loaded.max_pieces),
+        max_pieces=min(max_pieces or _LONGEST.get(task, loaded.max_pieces), loaded.max_pieces),
         seed=seed,
+        relations=RelationScheme.of(corpus.train).kinds if task == "relations" else (),
     )
     model = make_model(loaded, settings, table, linker if table is not None else None)
     freeze_blocks(loaded, frozen_blocks)
@@ -116,14 +114,13 @@ def train(
     rates = {"": learning_rate, "output": new_learning_rate}
     if table is not None:
         rates["encoder.knowledge"] = knowledge_learning_rate
-    made = windows([d.text for d in corpus.train], loaded, settings.max_pieces, settings.stride)
-    labels, counts = tag_documents(corpus.train, made, model.tagger.scheme)
-    extras = [labels, *model.extras(model.link(corpus.train))]
-    dev = _linked_once(model, corpus.dev)
+    if getattr(model.network, "facts", None) is not None:
+        rates["facts"] = knowledge_learning_rate
+    data = model.training_data(corpus.train)
     history = fit(
-        model.tagger,
-        made,
-        lambda group: collate(group, loaded, *extras),
+        model.network,
+        data.examples,
+        data.collate,
         epochs=epochs,
         batch_size=batch_size,
         learning_rates=rates,
@@ -131,16 +128,18 @@ def train(
         precision=precision,
         seed=seed,
         device=device,
-        evaluate=dev,
+        evaluate=model.scorer(corpus.dev) if corpus.dev else None,
         patience=patience,
         folder=None if out is None else _checkpoints(Path(out), corpus, plan, settings, table),
         checkpoint_seconds=60,
         progress=progress,
     )
-    model.tagger.eval()
+    model.network.eval()
     best = next((e for e in history.epochs if e.number == history.best_epoch), None)
+    if best is not None and "threshold" in best.scores:
+        model.settings = replace(model.settings, threshold=best.scores["threshold"])
     model.scores = {} if best is None else {f"dev {name}": round(value, 4) for name, value in best.scores.items()}
-    model.training = {**plan, "steps": history.steps, "mentions": asdict(counts), "best epoch": history.best_epoch}
+    model.training = {**plan, "steps": history.steps, **data.notes, "best epoch": history.best_epoch}
     if out is not None:
         model.save(out)
         for left in Path(out).parent.glob(f".{Path(out).name}.training-*"):
@@ -149,7 +148,7 @@ def train(
 
 
 def _table(
-    graph: GraphTables | None, embeddings: ConceptVectors | None, linker: Linker | None
+    task: str, graph: GraphTables | None, embeddings: ConceptVectors | None, linker: Linker | None
 ) -> KnowledgeTable | None:
     given = {"graph": graph, "embeddings": embeddings, "linker": linker}
     absent = [name for name, value in given.items() if value is None]
@@ -162,28 +161,13 @@ def _table(
             raise MedgraftError(
                 f"the {name} are of graph {other[:12]}, but this graph is {graph.fingerprint[:12]}; make them anew"
             )
-    return KnowledgeTable.build(graph, embeddings)
+    return KnowledgeTable.build(graph, embeddings, pairs=task == "relations")
 
 
 def _with_linker(knowledge: KnowledgeTable, linker: Linker | None) -> KnowledgeTable:
     if linker is None or linker.fingerprint != knowledge.fingerprint:
         raise MedgraftError("a knowledge table needs the linker of the same graph")
     return knowledge
-
-
-def _linked_once(model: FusedModel, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]] | None:
-    """What `fit` calls after each epoch: scores on the development documents, which are linked only once."""
-    if not dev:
-        return None
-    extras = model.extras(model.link(dev))
-
-    def evaluate() -> Mapping[str, float]:
-        s = model.settings
-        found = predict(model.tagger, dev, model.encoder, *extras, max_pieces=s.max_pieces, stride=s.stride)
-        scores = evaluate_mentions(dev, found)
-        return {"f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
-
-    return evaluate
 
 
 def _checkpoints(

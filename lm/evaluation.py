@@ -1,4 +1,4 @@
-"""Score predicted mentions against gold ones."""
+"""Score predicted mentions and relations against gold ones."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from loaders.records import Document
 
 
 @dataclass(frozen=True, slots=True)
-class MentionScores:
-    """Counts of distinct mentions, and what follows from them; scores are fractions, 0 where nothing was counted."""
+class Scores:
+    """Counts of distinct mentions or relations, and scores from 0 to 1 that follow; 0 where nothing was counted."""
 
     gold: int
     predicted: int
     correct: int
-    by_type: dict[str, "MentionScores"] = field(default_factory=dict)
+    by_type: dict[str, "Scores"] = field(default_factory=dict)
 
     @property
     def precision(self) -> float:
@@ -49,12 +49,31 @@ class MentionScores:
         return "\n".join(lines)
 
 
-def evaluate_mentions(gold: Sequence[Document], predicted: Sequence[Document]) -> MentionScores:
+def evaluate_mentions(gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
     """Strict micro scores: a mention is correct when document, start, end and type agree; repeats count once.
 
     Raises:
         MedgraftError: the two sides are not the same documents, or an id occurs twice.
     """
+    _check_same(gold, predicted)
+    wanted, found = _mentions(gold), _mentions(predicted)
+    types = sorted({mention[3] for mention in wanted | found})
+    return _score(wanted, found, {type: _score(_of(wanted, type), _of(found, type)) for type in types})
+
+
+def evaluate_relations(gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
+    """Micro scores of relations: correct when document, head, relation and tail agree; repeats count once.
+
+    Raises:
+        MedgraftError: the two sides are not the same documents, or an id occurs twice.
+    """
+    _check_same(gold, predicted)
+    wanted, found = _relations(gold), _relations(predicted)
+    types = sorted({relation[3] for relation in wanted | found})
+    return _score(wanted, found, {type: _score(_of(wanted, type), _of(found, type)) for type in types})
+
+
+def _check_same(gold: Sequence[Document], predicted: Sequence[Document]) -> None:
     for side, documents in (("gold", gold), ("predicted", predicted)):
         repeated = [id for id, count in Counter(document.id for document in documents).items() if count > 1]
         if repeated:
@@ -63,20 +82,21 @@ def evaluate_mentions(gold: Sequence[Document], predicted: Sequence[Document]) -
             )
     if {document.id for document in gold} != {document.id for document in predicted}:
         raise MedgraftError("gold and predicted are not the same documents; predict on the texts of the gold documents")
-    wanted, found = _mentions(gold), _mentions(predicted)
-    types = sorted({mention[3] for mention in wanted | found})
-    return _score(wanted, found, {type: _score(_of(wanted, type), _of(found, type)) for type in types})
 
 
-_Keys = set[tuple[str, int, int, str]]
+_Keys = set[tuple[str, int | str, int | str, str]]
 
 
-def _score(wanted: _Keys, found: _Keys, by_type: dict[str, MentionScores] | None = None) -> MentionScores:
-    return MentionScores(len(wanted), len(found), len(wanted & found), by_type or {})
+def _score(wanted: _Keys, found: _Keys, by_type: dict[str, Scores] | None = None) -> Scores:
+    return Scores(len(wanted), len(found), len(wanted & found), by_type or {})
 
 
-def _of(mentions: _Keys, type: str) -> _Keys:
-    return {mention for mention in mentions if mention[3] == type}
+def _of(keys: _Keys, type: str) -> _Keys:
+    return {key for key in keys if key[3] == type}
+
+
+def _relations(documents: Sequence[Document]) -> _Keys:
+    return {(document.id, r.head, r.tail, r.relation) for document in documents for r in document.relations}
 
 
 def _mentions(documents: Sequence[Document]) -> _Keys:

@@ -87,12 +87,14 @@ class Relation:
     """A relation between two concepts that a document states; `head` and `tail` are concept ids.
 
     An end that has none, in a corpus that relates mentions, is the mention's place: `@12:20`.
+    `evidence` holds the characters [start, end) of the sentences it was found in, where these are known.
     """
 
     head: str
     relation: str
     tail: str
     score: float | None = field(default=None, compare=False)
+    evidence: tuple[tuple[int, int], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def test_only_a_model_with_the_true_graph_tells_unseen_names_apart(
 def test_without_a_linked_concept_it_is_the_plain_encoder_bit_for_bit(fused: FusedModel) -> None:
     batch = {"input_ids": torch.tensor([[2, 30, 31, 32, 3]]), "attention_mask": torch.ones(1, 5, dtype=torch.long)}
     with torch.inference_mode():
-        assert torch.equal(fused.tagger.encoder(batch), fused.encoder(batch))
+        assert torch.equal(fused.network.encoder(batch), fused.encoder(batch))
     text = "nothing of this is in the graph ."
     removed = list(fused.pipe([text], with_graph=False))
     assert list(fused.pipe([text])) == removed
@@ -81,7 +81,7 @@ def test_trained_with_every_mention_nil_it_equals_plain_training_bit_for_bit(fol
     plain = fusion.train("ner", few, encoder=folder, **settings)
     for name, weight in plain.encoder.state_dict().items():
         assert torch.equal(nil.encoder.state_dict()[name], weight), name
-    assert torch.equal(nil.tagger.output.linear.weight, plain.tagger.output.linear.weight)
+    assert torch.equal(nil.network.output.linear.weight, plain.network.output.linear.weight)
 
 
 def test_the_same_seed_gives_the_same_model(folder: Path, linker: Linker) -> None:
@@ -89,8 +89,8 @@ def test_the_same_seed_gives_the_same_model(folder: Path, linker: Linker) -> Non
     first, second = (
         fusion.train("ner", few, GRAPH, VECTORS, linker, encoder=folder, **{**SETTINGS, "epochs": 1}) for _ in range(2)
     )
-    for name, weight in first.tagger.state_dict().items():
-        assert torch.equal(second.tagger.state_dict()[name], weight), name
+    for name, weight in first.network.state_dict().items():
+        assert torch.equal(second.network.state_dict()[name], weight), name
 
 
 def test_a_document_alone_and_among_others_gives_the_same(fused: FusedModel) -> None:

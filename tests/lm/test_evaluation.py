@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics import f1_score, precision_score, recall_score
 
-from lm.evaluation import evaluate_mentions
+from lm.evaluation import evaluate_mentions, evaluate_relations
 from loaders.errors import MedgraftError
-from loaders.records import Document, Mention
+from loaders.records import Document, Mention, Relation
 
 TEXT = "x" * 100
 
@@ -63,3 +63,12 @@ def test_seqeval_agrees_where_both_apply(pairs: list[tuple[list[Mention], list[M
     gold, found = ([bio(pair[side], 12) for pair in pairs] for side in (0, 1))
     for ours, theirs in ((scores.precision, precision_score), (scores.recall, recall_score), (scores.f1, f1_score)):
         assert ours == pytest.approx(theirs(gold, found, zero_division=0))
+
+
+def test_relations_count_once_a_document():
+    gold = [Document("1", TEXT, (), (Relation("a", "r", "b"), Relation("b", "s", "a"))), Document("2", TEXT)]
+    found = [Document("1", TEXT, (), (Relation("a", "r", "b", 0.9), Relation("a", "r", "b"))), gold[1]]
+    found[1] = Document("2", TEXT, (), (Relation("a", "r", "b"),))
+    scores = evaluate_relations(gold, found)
+    assert (scores.gold, scores.predicted, scores.correct) == (2, 2, 1)
+    assert scores.by_type["s"].recall == 0

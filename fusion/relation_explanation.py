@@ -1,0 +1,126 @@
+"""Which concept and which fact changed a predicted relation: each is taken away, and the layers above are run again."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fusion.attention import Knowledge
+from fusion.explanation import FELT, Effect, each_taken_away
+from fusion.facts import PREFIX, PairFact, as_triple
+from fusion.knowledge import KnowledgeTable
+from lm.alignment import collate
+from loaders.errors import MedgraftError
+from loaders.records import Concept, Document, Relation, Triple
+
+if TYPE_CHECKING:
+    from fusion.relations import RelationModel
+
+
+@dataclass(frozen=True)
+class RelationExplanation:
+    """A predicted relation and what it rests on; `effects` come with the largest change of probability first.
+
+    An effect's `type` is the relation, or empty if it is no longer predicted.
+    """
+
+    head_name: str
+    tail_name: str
+    relation: Relation
+    probability: float
+    without_graph: Effect
+    effects: tuple[Effect, ...]
+
+    def describe(self, top: int = 5) -> str:
+        """A few lines for people: the whole graph, then the `top` concepts and facts that change anything."""
+        r = self.relation
+        lines = [f"{self.head_name!r} {r.relation} {self.tail_name!r} ({self.probability:.3f})"]
+        felt = [e for e in self.effects if not e.type or abs(e.probability - self.probability) >= FELT]
+        for effect in (self.without_graph, *felt[:top]):
+            verdict = "" if effect.type else f"no longer {r.relation}, "
+            change = effect.probability - self.probability
+            lines.append(f"  without {effect.what}: {verdict}{effect.probability:.3f} ({change:+.3f})")
+        if not felt:
+            lines.append(f"  no single one of {len(self.effects)} concepts and facts changes it by {FELT}")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@torch.inference_mode()
+def explain(model: "RelationModel", document: str | Document) -> list[RelationExplanation]:
+    """An explanation for each relation that the model predicts between the document's mentions, the surest first.
+
+    Raises:
+        MedgraftError: the model is plain, so there is nothing to take away, or the document has no linked mention.
+    """
+    if model.table is None:
+        raise MedgraftError("a plain model has no knowledge to explain; train with --graph and --embeddings")
+    predicted = model(document)
+    prepared = model.prepare([predicted], model.link([predicted]))
+    pairs, facts = prepared.pairs[0], prepared.facts[0]
+    if not predicted.relations:
+        return []
+    device = model.encoder.device
+    batch = collate(prepared.passages[0].windows, model.encoder, *prepared.extras)
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    taken: list[Concept | Triple | None] = [None]
+    scores = [_probabilities(model, batch), _probabilities(model, _without_knowledge(batch))]
+    for thing, changed in _changes(model.table, batch, facts):
+        taken.append(thing)
+        scores.append(_probabilities(model, changed))
+    row_of = {(pair.head, pair.tail): row for row, pair in enumerate(pairs)}
+    found = []
+    for relation in predicted.relations:
+        at = row_of[relation.head, relation.tail], model.network.scheme.names.index(relation.relation)
+        threshold = model.settings.threshold
+        effects = [
+            Effect(thing, float(score[at]), relation.relation if float(score[at]) >= threshold else "")
+            for thing, score in zip(taken, scores[1:], strict=True)
+        ]
+        probability = float(scores[0][at])
+        ordered = sorted(effects[1:], key=lambda e: (-abs(e.probability - probability), e.what))
+        names = (_name(predicted, relation.head), _name(predicted, relation.tail))
+        found.append(RelationExplanation(*names, relation, probability, effects[0], tuple(ordered)))
+    return found
+
+
+def _changes(
+    table: KnowledgeTable, batch: dict[str, Tensor], facts: list[list[PairFact]]
+) -> Iterator[tuple[Concept | Triple, dict[str, Tensor]]]:
+    """Every concept and every fact, of a mention or of a pair, and the batch without it, wherever it occurs."""
+    between: dict[Triple, Tensor] = {}
+    codes = batch.get(f"{PREFIX}codes")
+    if codes is not None:
+        for row, some in enumerate(facts):
+            for column, fact in enumerate(some):
+                triple = as_triple(fact, table.ids, table.names, table.relation_names)
+                between.setdefault(triple, torch.zeros_like(codes, dtype=torch.bool))[row, column] = True
+    knowledge = Knowledge.of(batch)
+    if knowledge is not None:
+        for thing, without in each_taken_away(knowledge, table):
+            changed = batch | without.tensors()
+            if isinstance(thing, Triple) and thing in between and codes is not None:
+                changed |= {f"{PREFIX}codes": codes.masked_fill(between.pop(thing), -1)}
+            yield thing, changed
+    for triple, places in between.items():
+        assert codes is not None
+        yield triple, batch | {f"{PREFIX}codes": codes.masked_fill(places, -1)}
+
+
+def _probabilities(model: "RelationModel", batch: dict[str, Tensor]) -> Tensor:
+    """(P, R) of the pairs."""
+    return model.network(batch).logits.sigmoid().cpu()
+
+
+def _without_knowledge(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in batch.items() if not name.startswith(("knowledge.", PREFIX))}
+
+
+def _name(document: Document, concept: str) -> str:
+    """What the document first calls a concept."""
+    mention = min((m for m in document.mentions if concept in (m.concept_id or "").split("|")), key=lambda m: m.start)
+    return document.text[mention.start : mention.end]

@@ -1,0 +1,203 @@
+"""Fused relation extraction: which relations a document states between its concepts.
+
+The mentions are given: by people, or by a tagger. Knowledge enters twice: into the encoder, mention by mention, as for
+every task; and into the pair, as the facts that the graph states between its two concepts.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from fusion.facts import PairFact, PairFacts, codes_tensor
+from fusion.knowledge import KnowledgeTable
+from fusion.model import Extra, FusedModel, ModelSettings, TrainingData, fused_encoder
+from kg import Linker
+from lm.alignment import Window, collate
+from lm.encoder import Array, Encoder
+from lm.evaluation import Scores, evaluate_relations
+from lm.relations import (
+    Pair,
+    Passage,
+    RelationNetwork,
+    RelationScheme,
+    best_threshold,
+    concepts_of,
+    pair_documents,
+    passages,
+    relations_of,
+    score_pairs,
+    with_evidence,
+)
+from loaders.errors import MedgraftError
+from loaders.records import Candidate, Document
+
+if TYPE_CHECKING:
+    from fusion.relation_explanation import RelationExplanation
+
+_SIZE = 256  # of a pair's vector
+_CANDIDATES = 2  # of a mention, whose facts are looked up
+_FACTS = 8  # between the concepts of a pair
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Documents as the network wants them: passages, the pairs of each, the facts of each pair, batch extras."""
+
+    passages: list[Passage]
+    pairs: list[list[Pair]]
+    facts: list[list[list[PairFact]]]
+    extras: list[Extra]
+
+
+class RelationModel(FusedModel):
+    """Finds relations between the concepts that a document mentions: `network` is a `RelationNetwork`."""
+
+    network: RelationNetwork
+
+    @classmethod
+    def make(
+        cls, encoder: Encoder, settings: ModelSettings, table: KnowledgeTable | None, linker: Linker | None
+    ) -> "RelationModel":
+        """An untrained model: fused if there is a table, plain otherwise."""
+        facts = None
+        if table is not None and table.facts is not None:
+            facts = PairFacts(_SIZE, table.facts.num_codes, seed=settings.seed)
+        network = RelationNetwork(
+            fused_encoder(encoder, settings, table),
+            RelationScheme(settings.relations),
+            hidden_size=encoder.hidden_size,
+            facts=facts,
+            size=_SIZE,
+            seed=settings.seed,
+        )
+        return cls(network, encoder, settings, table, linker)
+
+    def annotate(
+        self, documents: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
+    ) -> Iterator[Document]:
+        """The documents with the relations found between their mentions, the surest first, each with its evidence.
+
+        Raises:
+            MedgraftError: none of the documents has a mention with a concept.
+        """
+        if documents and not any(map(concepts_of, documents)):
+            raise MedgraftError(
+                "no mention with a concept in the documents, and relations hold between concepts; annotate them first, "
+                "with a fused ner model or the linker"
+            )
+        prepared = self.prepare(documents, linked if with_graph else None)
+        scores = self._scores(prepared, progress)
+        for document, pairs, found in zip(documents, prepared.pairs, scores, strict=True):
+            relations = relations_of(pairs, found, self.network.scheme, self.settings.threshold)
+            yield replace(document, relations=tuple(with_evidence(document, relation) for relation in relations))
+
+    def score(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
+        """Micro precision, recall and F1 of relations; one between concepts without a mention cannot be found."""
+        return evaluate_relations(gold, predicted)
+
+    def training_data(self, documents: Sequence[Document]) -> TrainingData:
+        prepared = self.prepare(documents, self.link(documents))
+        examples = [passage for passage, pairs in zip(prepared.passages, prepared.pairs, strict=True) if pairs]
+
+        def batch(group: Sequence[Passage]) -> dict[str, Tensor]:
+            return collate([w for passage in group for w in passage.windows], self.encoder, *prepared.extras)
+
+        pairs = [pair for some in prepared.pairs for pair in some]
+        notes = {"pairs": len(pairs), "with a relation": sum(bool(pair.labels.any()) for pair in pairs)}
+        notes |= {"without a pair": _missed(documents, prepared.pairs)}
+        if self.table is not None and self.table.facts is not None:
+            notes["with a fact"] = sum(bool(facts) for some in prepared.facts for facts in some)
+        return TrainingData(examples, batch, {"relations": notes})
+
+    def scorer(self, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]]:
+        """F1 at the threshold that is best for it."""
+        prepared = self.prepare(dev, self.link(dev))
+        labels = [_labels(pairs) for pairs in prepared.pairs]
+        missed = _missed(dev, prepared.pairs)
+
+        def evaluate() -> Mapping[str, float]:
+            scores = self._scores(prepared, False)
+            threshold = best_threshold(scores, labels, missed)
+            found = [
+                replace(document, relations=relations_of(pairs, some, self.network.scheme, threshold))
+                for document, pairs, some in zip(dev, prepared.pairs, scores, strict=True)
+            ]
+            result = evaluate_relations(dev, found)
+            return {"f1": result.f1, "precision": result.precision, "recall": result.recall, "threshold": threshold}
+
+        return evaluate
+
+    def explain(self, document: str | Document) -> "list[RelationExplanation]":
+        """For each predicted relation, the effect of taking away each concept and each fact."""
+        from fusion.relation_explanation import explain
+
+        return explain(self, document)
+
+    def prepare(self, documents: Sequence[Document], linked: Sequence[Document] | None) -> Prepared:
+        """What the network needs of the documents; without `linked` no knowledge."""
+        s = self.settings
+        made = passages(documents, self.encoder, s.max_pieces, s.stride)
+        pairs, extra = pair_documents(documents, self.network.scheme)
+        if linked is None or self.table is None:
+            return Prepared(made, pairs, [[[] for _ in some] for some in pairs], [extra])
+        facts = self._facts(documents, linked, pairs)
+
+        def fact_codes(group: Sequence[Window]) -> dict[str, Tensor]:
+            return codes_tensor([f for number in dict.fromkeys(w.document for w in group) for f in facts[number]])
+
+        return Prepared(made, pairs, facts, [extra, *self.extras(linked), fact_codes])
+
+    def _scores(self, prepared: Prepared, progress: bool) -> list[Array]:
+        return score_pairs(
+            self.network, prepared.passages, prepared.pairs, self.encoder, *prepared.extras, progress=progress
+        )
+
+    def _facts(
+        self, documents: Sequence[Document], linked: Sequence[Document], pairs: Sequence[Sequence[Pair]]
+    ) -> list[list[list[PairFact]]]:
+        """The facts between the linker's candidates for the two concepts of each pair, never between gold ids."""
+        assert self.table is not None
+        if self.table.facts is None:
+            return [[[] for _ in some] for some in pairs]
+        found = []
+        looked_up: dict[str, tuple[Candidate, ...]] = {}
+        for document, links, some in zip(documents, linked, pairs, strict=True):
+            rows = self._rows(document, links, looked_up) if some else {}
+            between = [self.table.facts.between(rows[pair.head], rows[pair.tail], _FACTS) for pair in some]
+            found.append(between)
+        return found
+
+    def _rows(
+        self, document: Document, linked: Document, looked_up: dict[str, tuple[Candidate, ...]]
+    ) -> dict[str, list[int]]:
+        """Rows of the table for each concept: the best candidates of its mentions, each once."""
+        assert self.table is not None and self.linker is not None
+        by_span = {(m.start, m.end): m.candidates for m in linked.mentions}
+        index = self.table.id_to_row
+        rows = {}
+        for concept, mentions in concepts_of(document).items():
+            chosen: dict[int, None] = {}
+            for mention in mentions:
+                candidates = by_span.get((mention.start, mention.end))
+                if not candidates:
+                    text = document.text[mention.start : mention.end]
+                    if text not in looked_up:
+                        looked_up[text] = self.linker.candidates(text, k=_CANDIDATES)
+                    candidates = looked_up[text]
+                sure = [c for c in candidates if c.score >= self.settings.link_threshold][:_CANDIDATES]
+                chosen |= {index[c.concept_id]: None for c in sure if c.concept_id in index}
+            rows[concept] = list(chosen)
+        return rows
+
+
+def _labels(pairs: Sequence[Pair]) -> Array:
+    return np.array([pair.labels for pair in pairs])
+
+
+def _missed(documents: Sequence[Document], pairs: Sequence[Sequence[Pair]]) -> int:
+    """How many relations hold between no pair, because an end has no mention or a type that nothing allows."""
+    stated = sum(len({(r.head, r.relation, r.tail) for r in document.relations}) for document in documents)
+    return stated - sum(int(pair.labels.sum()) for some in pairs for pair in some)

@@ -1,0 +1,89 @@
+"""Fused named-entity recognition: typed, linked mentions."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from fusion.knowledge import KnowledgeTable
+from fusion.model import FusedModel, ModelSettings, TrainingData, fused_encoder
+from kg import Linker
+from lm.alignment import collate, windows
+from lm.encoder import Encoder
+from lm.evaluation import Scores, evaluate_mentions
+from lm.tagging import Tagger, TagScheme, predict, tag_documents
+from loaders.records import Document, Mention
+
+if TYPE_CHECKING:
+    from fusion.explanation import Explanation
+
+
+class TaggingModel(FusedModel):
+    """Finds mentions: `network` is a `Tagger`."""
+
+    network: Tagger
+
+    @classmethod
+    def make(
+        cls, encoder: Encoder, settings: ModelSettings, table: KnowledgeTable | None, linker: Linker | None
+    ) -> "TaggingModel":
+        """An untrained model: fused if there is a table, plain otherwise."""
+        fused = fused_encoder(encoder, settings, table)
+        tagger = Tagger(fused, TagScheme(settings.types), hidden_size=encoder.hidden_size, seed=settings.seed)
+        return cls(tagger, encoder, settings, table, linker)
+
+    def annotate(
+        self, documents: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
+    ) -> Iterator[Document]:
+        found = self._predict(documents, linked if with_graph else None, progress)
+        yield from map(self._with_concepts, found, linked)
+
+    def score(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
+        """Strict span precision, recall and F1."""
+        return evaluate_mentions(gold, predicted)
+
+    def training_data(self, documents: Sequence[Document]) -> TrainingData:
+        s = self.settings
+        made = windows([d.text for d in documents], self.encoder, s.max_pieces, s.stride)
+        labels, counts = tag_documents(documents, made, self.network.scheme)
+        extras = [labels, *self.extras(self.link(documents))]
+        return TrainingData(made, lambda group: collate(group, self.encoder, *extras), {"mentions": asdict(counts)})
+
+    def scorer(self, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]]:
+        linked = self.link(dev)
+
+        def evaluate() -> Mapping[str, float]:
+            scores = evaluate_mentions(dev, self._predict(dev, linked, False))
+            return {"f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
+
+        return evaluate
+
+    def explain(self, document: str | Document) -> "list[Explanation]":
+        """For each predicted mention, the effect of taking away each concept and each fact; see `explanation`."""
+        from fusion.explanation import explain
+
+        return explain(self, document)
+
+    def _predict(
+        self, documents: Sequence[Document], linked: Sequence[Document] | None, progress: bool
+    ) -> list[Document]:
+        return predict(
+            self.network,
+            documents,
+            self.encoder,
+            *(self.extras(linked) if linked is not None else []),
+            max_pieces=self.settings.max_pieces,
+            stride=self.settings.stride,
+            progress=progress,
+        )
+
+    def _with_concepts(self, found: Document, linked: Document) -> Document:
+        """Give each predicted mention the linker's candidates: of the same span, else looked up by its text."""
+        if self.linker is None:
+            return found
+        by_span = {(m.start, m.end): m.candidates for m in linked.mentions}
+        mentions: list[Mention] = []
+        for m in found.mentions:
+            candidates = by_span.get((m.start, m.end)) or self.linker.candidates(found.text[m.start : m.end], k=5)
+            sure = bool(candidates) and candidates[0].score >= self.settings.link_threshold
+            mentions.append(replace(m, candidates=candidates, concept_id=candidates[0].concept_id if sure else None))
+        return replace(found, mentions=tuple(mentions))

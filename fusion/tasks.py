@@ -1,0 +1,56 @@
+"""The tasks, and the one way to make a model of any of them or to load it from its folder."""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from fusion.knowledge import KnowledgeTable
+from fusion.model import FusedModel, ModelSettings
+from fusion.relations import RelationModel
+from fusion.tagging import TaggingModel
+from kg import Linker
+from lm.encoder import Encoder, resolve_device
+from loaders.errors import MedgraftError
+from loaders.folders import restore_folder
+
+TASKS: dict[str, type[TaggingModel] | type[RelationModel]] = {"ner": TaggingModel, "relations": RelationModel}
+
+
+def make_model(
+    encoder: Encoder, settings: ModelSettings, table: KnowledgeTable | None = None, linker: Linker | None = None
+) -> FusedModel:
+    """An untrained model: fused if there is a table, plain otherwise."""
+    return TASKS[settings.task].make(encoder, settings, table, linker)
+
+
+def load(folder: str | Path, device: str = "auto") -> FusedModel:
+    """Load a model folder; needs neither the graph store nor the network.
+
+    Raises:
+        MedgraftError: the folder, or a file in it, is missing, or its parts come from different graphs.
+    """
+    folder = Path(folder)
+    restore_folder(folder)
+    for name in ("medgraft.json", "medgraft.safetensors"):
+        if not (folder / name).is_file():
+            raise MedgraftError(f"{folder / name} is missing; give a folder written by 'medgraft train'")
+    description = json.loads((folder / "medgraft.json").read_text())
+    settings = ModelSettings.read(description["settings"])
+    table = linker = None
+    if description["fused"]:
+        table = KnowledgeTable.load(folder / "knowledge")
+        linker = Linker.load(folder / "linker")
+        if linker.fingerprint != table.fingerprint:
+            raise MedgraftError(
+                f"{folder}: knowledge is of graph {table.fingerprint[:12]}, the linker of {linker.fingerprint[:12]}; "
+                "copy both from one training"
+            )
+    model = make_model(Encoder.load(folder), settings, table, linker)
+    missing, unexpected = model.network.load_state_dict(load_file(folder / "medgraft.safetensors"), strict=False)
+    absent = [name for name in missing if not name.startswith(model.encoder_prefix)]
+    if absent or unexpected:
+        raise MedgraftError(f"{folder / 'medgraft.safetensors'} is of another model ({[*absent, *unexpected][0]})")
+    model.scores, model.training = description["scores"], description["training"]
+    model.network.to(resolve_device(device)).eval()
+    return model

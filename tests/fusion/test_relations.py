@@ -1,0 +1,133 @@
+"""Fused relation models: what only a fact between two concepts can decide, equality without facts, explaining."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fusion
+from fusion.ablation import ARMS
+from fusion.knowledge import KnowledgeTable
+from fusion.relations import RelationModel
+from kg import Linker
+from loaders.errors import MedgraftError
+from loaders.records import Document
+from tests.fusion.invented import invented_names, invented_vectors
+from tests.fusion.invented_relations import invented_pairs, invented_relation_corpus
+
+NAMES = invented_names(320)
+GRAPH = invented_pairs(NAMES)
+VECTORS = invented_vectors(GRAPH)
+CORPUS = invented_relation_corpus(NAMES, (160, 40, 80))
+SETTINGS: dict[str, Any] = {
+    "epochs": 6,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "new_learning_rate": 2e-3,
+    "knowledge_learning_rate": 1e-2,
+    "device": "cpu",
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module")
+def linker() -> Linker:
+    return Linker.build(GRAPH)
+
+
+@pytest.fixture(scope="module")
+def folder(encoder_folder: Callable[[str], Path]) -> Path:
+    return encoder_folder("bert")
+
+
+@pytest.fixture(scope="module")
+def fused(folder: Path, linker: Linker, tmp_path_factory: pytest.TempPathFactory) -> RelationModel:
+    out = tmp_path_factory.mktemp("models") / "fused"
+    model = fusion.train("relations", CORPUS, GRAPH, VECTORS, linker, encoder=folder, out=out, **SETTINGS)
+    assert isinstance(model, RelationModel)
+    loaded = fusion.load(out)
+    assert list(loaded.pipe(CORPUS.test)) == list(model.pipe(CORPUS.test))
+    assert loaded.settings == model.settings
+    return model
+
+
+def test_only_the_fact_between_two_unseen_names_decides(fused: RelationModel, folder: Path, linker: Linker) -> None:
+    plain = fusion.train("relations", CORPUS, encoder=folder, **SETTINGS)
+    table = KnowledgeTable.build(GRAPH, VECTORS, pairs=True)
+    permuted = fusion.train(
+        "relations", CORPUS, linker=linker, knowledge=ARMS["permuted"](table, 0), encoder=folder, **SETTINGS
+    )
+    accuracies = {name: accuracy(model) for name, model in (("f", fused), ("p", plain), ("m", permuted))}
+    assert accuracies["f"] >= 0.95
+    assert accuracies["p"] <= 0.7 and accuracies["m"] <= 0.7
+
+
+def accuracy(model: fusion.FusedModel) -> float:
+    """Share of test documents whose one pair is judged rightly."""
+    found = model.pipe(CORPUS.test)
+    return sum(bool(f.relations) == bool(g.relations) for f, g in zip(found, CORPUS.test, strict=True)) / len(
+        CORPUS.test
+    )
+
+
+def test_trained_with_every_mention_nil_it_equals_plain_training_bit_for_bit(folder: Path, linker: Linker) -> None:
+    few = replace(CORPUS, train=CORPUS.train[:24], dev=())
+    settings = {**SETTINGS, "epochs": 1}
+    table = ARMS["nil"](KnowledgeTable.build(GRAPH, VECTORS, pairs=True), 0)
+    nil = fusion.train("relations", few, linker=linker, knowledge=table, encoder=folder, **settings)
+    plain = fusion.train("relations", few, encoder=folder, **settings)
+    for name, weight in plain.encoder.state_dict().items():
+        assert torch.equal(nil.encoder.state_dict()[name], weight), name
+    for name, weight in plain.network.output.state_dict().items():
+        assert torch.equal(nil.network.output.state_dict()[name], weight), name
+
+
+def test_relations_come_with_evidence_and_probability(fused: RelationModel) -> None:
+    for document in fused.pipe(CORPUS.test[:20]):
+        for relation in document.relations:
+            assert relation.score is not None and fused.settings.threshold <= relation.score <= 1
+            spans = relation.evidence
+            assert spans and all(0 <= start < end <= len(document.text) for start, end in spans)
+            assert any(start <= m.start < end for start, end in spans for m in document.mentions)
+
+
+def test_a_document_alone_and_among_others_gives_the_same(fused: RelationModel) -> None:
+    together = list(fused.pipe(CORPUS.test[:12]))
+    for document, among in zip(CORPUS.test, together, strict=False):
+        alone = fused(document)
+        assert alone.relations == among.relations
+        for a, b in zip(alone.relations, among.relations, strict=True):
+            assert a.score == pytest.approx(b.score, abs=1e-5)
+
+
+def test_an_explanation_names_the_fact_that_decided(fused: RelationModel) -> None:
+    document = next(d for d in fused.pipe(CORPUS.test) if d.relations)
+    (explanation,) = fused.explain(document)
+    assert "causes" in explanation.effects[0].what
+    assert explanation.effects[0].probability < explanation.probability - 0.05
+    assert explanation.effects[0].what in explanation.describe()
+    # By hand: the same model with that one fact gone from its graph.
+    head, tail = (fused.table.id_to_row[end] for end in (explanation.relation.head, explanation.relation.tail))
+    facts = fused.table.facts.without([(head, tail)])
+    neighbours = fused.table.neighbours.clone()
+    for a, b in ((head, tail), (tail, head)):
+        neighbours[a] = torch.where(neighbours[a] == b, -1, neighbours[a])
+    bare = replace(fused, table=replace(fused.table, facts=facts, neighbours=neighbours))
+    prepared = bare.prepare([document], bare.link([document]))
+    score = bare._scores(prepared, False)[0][0, 0]
+    assert explanation.effects[0].probability == pytest.approx(float(score), abs=1e-5)
+
+
+def test_without_linked_mentions_nothing_can_be_found(fused: RelationModel) -> None:
+    with pytest.raises(MedgraftError, match="no mention with a concept"):
+        fused(Document("1", "A text."))
+    assert list(fused.pipe([])) == []
+
+
+def test_a_corpus_without_relations_is_refused(folder: Path) -> None:
+    bare = replace(CORPUS, train=tuple(replace(d, relations=()) for d in CORPUS.train))
+    with pytest.raises(MedgraftError, match="no relation"):
+        fusion.train("relations", bare, encoder=folder, **SETTINGS)
