@@ -16,6 +16,7 @@ from fusion.attention import Knowledge, KnowledgeAttention
 from fusion.knowledge import KnowledgeTable, LinkedMention
 from kg import Linker
 from lm.alignment import Window
+from lm.caching import lower_states
 from lm.encoder import Encoder
 from lm.evaluation import Scores
 from loaders.folders import new_folder
@@ -127,6 +128,8 @@ class FusedModel(ABC):
     linker: Linker | None = None
     scores: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    cache_frozen: bool = False
+    """While training: compute the frozen blocks once; see `lm.caching`."""
 
     @property
     def fused(self) -> bool:
@@ -187,6 +190,12 @@ class FusedModel(ABC):
             return []
         s = self.settings
         return [knowledge_of(self.table, linked, num_candidates=s.num_candidates, max_mentions=s.max_mentions)]
+
+    def cached(self, made: Sequence[Window]) -> list[Extra]:
+        """What the frozen blocks make of these windows, if that is to be kept."""
+        if not self.cache_frozen:
+            return []
+        return [lower_states(self.encoder, made, self.encoder.frozen_blocks)]
 
     def save(self, folder: str | Path) -> None:
         """Write a Hugging Face model folder with the knowledge, the linker's index and a card beside it."""

@@ -101,9 +101,10 @@ class RelationModel(FusedModel):
     def training_data(self, documents: Sequence[Document]) -> TrainingData:
         prepared = self.prepare(documents, self.link(documents))
         examples = [passage for passage, pairs in zip(prepared.passages, prepared.pairs, strict=True) if pairs]
+        extras = [*prepared.extras, *self.cached([w for passage in examples for w in passage.windows])]
 
         def batch(group: Sequence[Passage]) -> dict[str, Tensor]:
-            return collate([w for passage in group for w in passage.windows], self.encoder, *prepared.extras)
+            return collate([w for passage in group for w in passage.windows], self.encoder, *extras)
 
         pairs = [pair for some in prepared.pairs for pair in some]
         notes = {"pairs": len(pairs), "with a relation": sum(bool(pair.labels.any()) for pair in pairs)}
@@ -115,6 +116,7 @@ class RelationModel(FusedModel):
     def scorer(self, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]]:
         """F1 at the threshold that is best for it."""
         prepared = self.prepare(dev, self.link(dev))
+        prepared.extras.extend(self.cached([w for passage in prepared.passages for w in passage.windows]))
         labels = [_labels(pairs) for pairs in prepared.pairs]
         missed = _missed(dev, prepared.pairs)
 

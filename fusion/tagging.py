@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from fusion.knowledge import KnowledgeTable
-from fusion.model import FusedModel, ModelSettings, TrainingData, fused_encoder
+from fusion.model import Extra, FusedModel, ModelSettings, TrainingData, fused_encoder
 from kg import Linker
 from lm.alignment import collate, windows
 from lm.encoder import Encoder
@@ -34,7 +34,7 @@ class TaggingModel(FusedModel):
     def annotate(
         self, documents: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
     ) -> Iterator[Document]:
-        found = self._predict(documents, linked if with_graph else None, progress)
+        found = self._predict(documents, self.extras(linked) if with_graph else [], progress)
         yield from map(self._with_concepts, found, linked)
 
     def score(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
@@ -45,14 +45,17 @@ class TaggingModel(FusedModel):
         s = self.settings
         made = windows([d.text for d in documents], self.encoder, s.max_pieces, s.stride)
         labels, counts = tag_documents(documents, made, self.network.scheme)
-        extras = [labels, *self.extras(self.link(documents))]
+        extras = [labels, *self.extras(self.link(documents)), *self.cached(made)]
         return TrainingData(made, lambda group: collate(group, self.encoder, *extras), {"mentions": asdict(counts)})
 
     def scorer(self, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]]:
-        linked = self.link(dev)
+        s = self.settings
+        extras = self.extras(self.link(dev))
+        if self.cache_frozen:
+            extras += self.cached(windows([d.text for d in dev], self.encoder, s.max_pieces, s.stride))
 
         def evaluate() -> Mapping[str, float]:
-            scores = evaluate_mentions(dev, self._predict(dev, linked, False))
+            scores = evaluate_mentions(dev, self._predict(dev, extras, False))
             return {"f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
 
         return evaluate
@@ -63,14 +66,12 @@ class TaggingModel(FusedModel):
 
         return explain(self, document)
 
-    def _predict(
-        self, documents: Sequence[Document], linked: Sequence[Document] | None, progress: bool
-    ) -> list[Document]:
+    def _predict(self, documents: Sequence[Document], extras: Sequence[Extra], progress: bool) -> list[Document]:
         return predict(
             self.network,
             documents,
             self.encoder,
-            *(self.extras(linked) if linked is not None else []),
+            *extras,
             max_pieces=self.settings.max_pieces,
             stride=self.settings.stride,
             progress=progress,

@@ -34,6 +34,7 @@ def train(
     num_candidates: int = 5,
     max_pieces: int | None = None,
     frozen_blocks: int = 0,
+    cache_frozen: bool = False,
     epochs: int = 5,
     batch_size: int = 16,
     learning_rate: float = 5e-5,
@@ -64,6 +65,8 @@ def train(
         num_candidates: candidates a mention.
         max_pieces: longest window of a document, in pieces; by default 256 for ner, else what the encoder takes.
         frozen_blocks: lowest blocks, with the embedding layer, that are not trained.
+        cache_frozen: compute the frozen blocks once and keep what they say in memory (pieces * hidden size * 4 bytes);
+            the low-cost mode, with the knowledge above them.
         epochs: passes over the training documents.
         batch_size: windows a step; documents for relations.
         learning_rate: of the encoder.
@@ -98,6 +101,13 @@ def train(
     )
     model = make_model(loaded, settings, table, linker if table is not None else None)
     freeze_blocks(loaded, frozen_blocks)
+    if cache_frozen and (not frozen_blocks or (table is not None and settings.after_block < frozen_blocks)):
+        raise MedgraftError(
+            f"{frozen_blocks} frozen blocks with knowledge after block {settings.after_block} cannot be computed once; "
+            "freeze at least one block, and none above the knowledge"
+        )
+    model.cache_frozen = cache_frozen
+    model.network.to(resolve_device(device))
     plan = {
         "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
         "training documents": len(corpus.train),
@@ -135,6 +145,7 @@ def train(
         progress=progress,
     )
     model.network.eval()
+    model.cache_frozen = False
     best = next((e for e in history.epochs if e.number == history.best_epoch), None)
     if best is not None and "threshold" in best.scores:
         model.settings = replace(model.settings, threshold=best.scores["threshold"])

@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from transformers.utils import logging as _hf_logging
 from loaders.errors import MedgraftError
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+
+LOWER_STATES = "lower_states"
+"""Entry of a batch, (B, T, d): what the frozen blocks make of it, see `lm.caching`."""
 
 Array = npt.NDArray[Any]
 
@@ -115,7 +118,10 @@ class Encoder(nn.Module):
 
         With `after_block=k` and `change=f`, the hidden states after k blocks have run are replaced by `f(hidden)`
         before block k + 1 sees them; k runs from 1 to `num_blocks`. `f` runs once, gradient checkpointing or not.
+        A batch that has the states of the frozen blocks goes on from there.
         """
+        if LOWER_STATES in batch:
+            return self._from_lower_states(batch, after_block, change)
         if change is None or after_block is None:
             return self._run(batch)
         self._check_depth(after_block, lowest=1)
@@ -124,6 +130,16 @@ class Encoder(nn.Module):
             return self._run(batch)
         finally:
             handle.remove()
+
+    def _from_lower_states(self, batch: dict[str, Tensor], after_block: int | None, change: Change | None) -> Tensor:
+        state = replace(self.lower(batch, 0), after_block=self._frozen)
+        hidden = batch[LOWER_STATES]
+        if change is None or after_block is None:
+            return self.upper(state, hidden)
+        self._check_depth(after_block, lowest=max(self._frozen, 1))
+        for block in self.blocks[self._frozen : after_block]:
+            hidden = block(hidden, *state.arguments, **state.keywords)
+        return self.upper(replace(state, after_block=after_block), change(hidden))
 
     def lower(self, batch: dict[str, Tensor], after_block: int) -> BlockState:
         """Run the embedding layer and the first `after_block` blocks only (0 to `num_blocks`)."""
@@ -174,6 +190,11 @@ class Encoder(nn.Module):
             (np.array(ids, dtype=np.int64), np.array(offsets, dtype=np.int32).reshape(-1, 2))
             for ids, offsets in zip(found["input_ids"], found["offset_mapping"], strict=True)
         ]
+
+    @property
+    def frozen_blocks(self) -> int:
+        """How many of the lowest blocks are not trained."""
+        return self._frozen
 
     def freeze_blocks(self, count: int) -> None:
         """Train only the blocks above the first `count`, and not the embedding layer; 0 makes everything trainable.
