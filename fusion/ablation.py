@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 
 from fusion.corpora import Corpus
 from fusion.knowledge import KnowledgeTable
+from fusion.leaks import check_leaks
+from fusion.model import ModelSettings
+from fusion.relations import concept_rows
 from kg import Linker
+from lm.relations import RelationScheme, pairs_of
 from loaders.errors import MedgraftError
-from loaders.records import Document
+from loaders.records import Candidate, Document
 
 Change = Callable[[KnowledgeTable, int], KnowledgeTable | None]
 
@@ -39,6 +43,7 @@ def _same(table: KnowledgeTable, _seed: int) -> KnowledgeTable:
         vectors=torch.full_like(table.vectors, table.dim**-0.5),
         types=torch.zeros_like(table.types),
         neighbours=torch.full_like(table.neighbours, -1),
+        facts=None if table.facts is None else table.facts.empty(),
     )
 
 
@@ -74,6 +79,23 @@ def _renamed(table: KnowledgeTable, order: NDArray[np.int64]) -> KnowledgeTable:
     return replace(table, ids=[table.ids[row] for row in order], names=[table.names[row] for row in order])
 
 
+def _rewired(table: KnowledgeTable, seed: int) -> KnowledgeTable:
+    """Every concept has as many facts of each relation as before, to other concepts; vectors and types stay."""
+    generator = np.random.default_rng(seed)
+    neighbours = table.neighbours.clone()
+    there = neighbours >= 0
+    for relation in table.relations[there].unique():
+        places = there & (table.relations == relation)
+        others = neighbours[places]
+        neighbours[places] = others[torch.from_numpy(generator.permutation(len(others)))]
+    return replace(table, neighbours=neighbours, facts=None if table.facts is None else table.facts.rewired(seed))
+
+
+def _without_pair_facts(table: KnowledgeTable, _seed: int) -> KnowledgeTable:
+    """Concepts with their neighbours, but no fact between the two concepts of a pair."""
+    return replace(table, facts=None if table.facts is None else table.facts.empty())
+
+
 def _true(table: KnowledgeTable, _seed: int) -> KnowledgeTable:
     return table
 
@@ -86,13 +108,15 @@ ARMS: dict[str, Change] = {
     "random": _random,
     "permuted-within-type": _permuted_within_type,
     "permuted": _permuted,
+    "rewired": _rewired,
+    "without-pair-facts": _without_pair_facts,
     "true": _true,
 }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm against `plain`: mean strict F1 over the seeds, its spread, and a paired test over documents."""
+    """An arm against `plain`: mean F1 over the seeds, its spread, and a paired test over documents."""
 
     arm: str
     seeds: int
@@ -109,7 +133,8 @@ def ablate(
     linker: Linker,
     *,
     out: str | Path,
-    arms: Sequence[str] = tuple(ARMS),
+    task: str = "ner",
+    arms: Sequence[str] | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     progress: bool = True,
     **settings: Any,
@@ -122,7 +147,10 @@ def ablate(
         embeddings: trained on this graph.
         linker: built from this graph.
         out: folder of the results; runs with other settings are kept apart in it by their settings.
-        arms: names in `ARMS`; `true` reports the fused model with its graph removed at test as `removed` too.
+        task: "ner" or "relations".
+        arms: names in `ARMS`, all that mean something to the task by default; `true` reports the fused model with its
+            graph removed at test as `removed` too. For relations there is `unstated` besides: no fact between the
+            concepts of any pair of the development and test documents, related or not.
         seeds: at least five for a claim.
         progress: show bars on stderr if it is a terminal.
         settings: handed to `fusion.train`.
@@ -132,24 +160,30 @@ def ablate(
     """
     from fusion.training import train
 
-    unknown = [arm for arm in arms if arm not in ARMS]
+    changes = _changes(task, corpus, linker)
+    arms = tuple(changes) if arms is None else arms
+    unknown = [arm for arm in arms if arm not in changes]
     if unknown or not corpus.test:
         raise MedgraftError(
-            f"unknown arm {unknown[0]!r}; choose from {', '.join(ARMS)}" if unknown else "the corpus has no test part"
+            f"unknown arm {unknown[0]!r}; choose from {', '.join(changes)}"
+            if unknown
+            else "the corpus has no test part"
         )
+    if task == "relations":
+        check_leaks(corpus, graph)
     file = Path(out) / "results.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    table = KnowledgeTable.build(graph, embeddings)
-    key = {"corpus": corpus.name, "documents": corpus.digest(), "knowledge": table.digest()}
+    table = KnowledgeTable.build(graph, embeddings, pairs=task == "relations")
+    key = {"task": task, "corpus": corpus.name, "documents": corpus.digest(), "knowledge": table.digest()}
     key |= {name: str(value) for name, value in settings.items()}
     done = [line for line in _lines(file) if line["key"] == key]
     for seed in seeds:
         for arm in arms:
             if any(line["arm"] == arm and line["seed"] == seed for line in done):
                 continue
-            knowledge = ARMS[arm](table, seed)
+            knowledge = changes[arm](table, seed)
             model = train(
-                "ner",
+                task,
                 corpus,
                 linker=None if knowledge is None else linker,
                 knowledge=knowledge,
@@ -160,11 +194,41 @@ def ablate(
             runs = {arm: True} | ({"removed": False} if arm == "true" else {})
             for name, with_graph in runs.items():
                 found = list(model.pipe(corpus.test, with_graph=with_graph, progress=progress))
-                line = {"key": key, "arm": name, "seed": seed, "counts": _counts(corpus.test, found)}
+                line = {"key": key, "arm": name, "seed": seed, "counts": _counts(task, corpus.test, found)}
                 with file.open("a", encoding="utf-8") as results:
                     results.write(json.dumps(line) + "\n")
                 done.append(line)
     return compare(done)
+
+
+def _changes(task: str, corpus: Corpus, linker: Linker) -> dict[str, Change]:
+    """The arms that mean something to the task."""
+    if task != "relations":
+        return {name: change for name, change in ARMS.items() if name != "without-pair-facts"}
+    return {**ARMS, "unstated": lambda table, _seed: without_stated(table, corpus, linker)}
+
+
+def without_stated(table: KnowledgeTable, corpus: Corpus, linker: Linker) -> KnowledgeTable:
+    """Without any fact between the concepts of any pair of the development and test documents, related or not.
+
+    To drop the facts of the related pairs alone would tell them apart by their absence.
+    """
+    assert table.facts is not None
+    scheme = RelationScheme.of(corpus.train)
+    documents = (*corpus.dev, *corpus.test)
+    looked_up: dict[str, tuple[Candidate, ...]] = {}
+    gone: set[tuple[int, int]] = set()
+    for document, linked in zip(documents, linker.pipe(document.text for document in documents), strict=True):
+        rows = concept_rows(document, linked, table, linker, ModelSettings.link_threshold, looked_up)
+        for pair in pairs_of(document, scheme):
+            gone |= {
+                (a, b) for head in rows[pair.head] for tail in rows[pair.tail] for a, b in ((head, tail), (tail, head))
+            }
+    size = len(table.ids)
+    keys = torch.arange(size)[:, None] * size + table.neighbours.long()
+    hidden = torch.isin(keys, torch.tensor([a * size + b for a, b in gone], dtype=torch.long))
+    neighbours = table.neighbours.masked_fill(hidden & (table.neighbours >= 0), -1)
+    return replace(table, neighbours=neighbours, facts=table.facts.without(sorted(gone)))
 
 
 def compare(lines: Iterable[dict[str, Any]], *, draws: int = 10_000) -> list[Comparison]:
@@ -220,13 +284,19 @@ def _f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return scores
 
 
-def _counts(gold: Sequence[Document], found: Sequence[Document]) -> list[tuple[int, int, int]]:
-    """Gold, predicted and correct mentions of each document."""
+def _counts(task: str, gold: Sequence[Document], found: Sequence[Document]) -> list[tuple[int, int, int]]:
+    """Gold, predicted and correct mentions or relations of each document."""
     rows = []
     for g, f in zip(gold, found, strict=True):
-        wanted, had = ({(m.start, m.end, m.type) for m in d.mentions} for d in (g, f))
+        wanted, had = _answers(task, g), _answers(task, f)
         rows.append((len(wanted), len(had), len(wanted & had)))
     return rows
+
+
+def _answers(task: str, document: Document) -> set[tuple[Any, ...]]:
+    if task == "relations":
+        return {(r.head, r.relation, r.tail) for r in document.relations}
+    return {(m.start, m.end, m.type) for m in document.mentions}
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

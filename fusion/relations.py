@@ -132,6 +132,15 @@ class RelationModel(FusedModel):
 
         return evaluate
 
+    def stated(self, documents: Sequence[Document]) -> dict[str, float]:
+        """Shares of the pairs with a relation, and of those without, between which the graph states a fact."""
+        prepared = self.prepare(documents, self.link(documents))
+        known = [bool(facts) for some in prepared.facts for facts in some]
+        true = [bool(pair.labels.any()) for some in prepared.pairs for pair in some]
+        sides = {"related": True, "unrelated": False}
+        counted = {name: [k for k, t in zip(known, true, strict=True) if t == side] for name, side in sides.items()}
+        return {name: sum(some) / len(some) if some else 0.0 for name, some in counted.items()}
+
     def explain(self, document: str | Document) -> "list[RelationExplanation]":
         """For each predicted relation, the effect of taking away each concept and each fact."""
         from fusion.relation_explanation import explain
@@ -161,38 +170,47 @@ class RelationModel(FusedModel):
         self, documents: Sequence[Document], linked: Sequence[Document], pairs: Sequence[Sequence[Pair]]
     ) -> list[list[list[PairFact]]]:
         """The facts between the linker's candidates for the two concepts of each pair, never between gold ids."""
-        assert self.table is not None
-        if self.table.facts is None:
+        if self.table is None or self.linker is None or self.table.facts is None:
             return [[[] for _ in some] for some in pairs]
-        found = []
+        found: list[list[list[PairFact]]] = []
         looked_up: dict[str, tuple[Candidate, ...]] = {}
         for document, links, some in zip(documents, linked, pairs, strict=True):
-            rows = self._rows(document, links, looked_up) if some else {}
+            if not some:
+                found.append([])
+                continue
+            rows = concept_rows(document, links, self.table, self.linker, self.settings.link_threshold, looked_up)
             between = [self.table.facts.between(rows[pair.head], rows[pair.tail], _FACTS) for pair in some]
             found.append(between)
         return found
 
-    def _rows(
-        self, document: Document, linked: Document, looked_up: dict[str, tuple[Candidate, ...]]
-    ) -> dict[str, list[int]]:
-        """Rows of the table for each concept: the best candidates of its mentions, each once."""
-        assert self.table is not None and self.linker is not None
-        by_span = {(m.start, m.end): m.candidates for m in linked.mentions}
-        index = self.table.id_to_row
-        rows = {}
-        for concept, mentions in concepts_of(document).items():
-            chosen: dict[int, None] = {}
-            for mention in mentions:
-                candidates = by_span.get((mention.start, mention.end))
-                if not candidates:
-                    text = document.text[mention.start : mention.end]
-                    if text not in looked_up:
-                        looked_up[text] = self.linker.candidates(text, k=_CANDIDATES)
-                    candidates = looked_up[text]
-                sure = [c for c in candidates if c.score >= self.settings.link_threshold][:_CANDIDATES]
-                chosen |= {index[c.concept_id]: None for c in sure if c.concept_id in index}
-            rows[concept] = list(chosen)
-        return rows
+
+def concept_rows(
+    document: Document,
+    linked: Document,
+    table: KnowledgeTable,
+    linker: Linker,
+    threshold: float,
+    looked_up: dict[str, tuple[Candidate, ...]],
+) -> dict[str, list[int]]:
+    """Rows of the table for each concept of a document: the sure candidates of its mentions, each once.
+
+    They are the linker's, of the same span in `linked`, else looked up by the mention's text; `looked_up` keeps these.
+    """
+    by_span = {(m.start, m.end): m.candidates for m in linked.mentions}
+    rows = {}
+    for concept, mentions in concepts_of(document).items():
+        chosen: dict[int, None] = {}
+        for mention in mentions:
+            candidates = by_span.get((mention.start, mention.end))
+            if not candidates:
+                text = document.text[mention.start : mention.end]
+                if text not in looked_up:
+                    looked_up[text] = linker.candidates(text, k=_CANDIDATES)
+                candidates = looked_up[text]
+            sure = [c.concept_id for c in candidates if c.score >= threshold][:_CANDIDATES]
+            chosen |= {table.id_to_row[id]: None for id in sure if id in table.id_to_row}
+        rows[concept] = list(chosen)
+    return rows
 
 
 def _labels(pairs: Sequence[Pair]) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fusion.corpora import Corpus
 from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
+from fusion.leaks import check_leaks
 from fusion.model import FusedModel, ModelSettings, default_depth
 from fusion.tasks import TASKS, make_model
 from kg import Linker
@@ -81,13 +82,15 @@ def train(
 
     Raises:
         MedgraftError: unknown task, no training documents, graph without embeddings or linker or of another graph,
-            a device that is not there.
+            a device that is not there, a graph that the corpus was labelled from (`fusion.leaks`).
     """
     if task not in TASKS:
         raise MedgraftError(f"unknown task {task!r}; choose {' or '.join(TASKS)}")
     if not corpus.types:
         raise MedgraftError(f"corpus {corpus.name} has no mention in its training documents; check its format")
     resolve_device(device)
+    if task == "relations" and graph is not None:
+        check_leaks(corpus, graph)
     table = _table(task, graph, embeddings, linker) if knowledge is None else _with_linker(knowledge, linker)
     loaded = Encoder.load(encoder)
     settings = ModelSettings(

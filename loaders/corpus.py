@@ -9,6 +9,8 @@ from loaders.conll import read_conll
 from loaders.errors import InputError
 from loaders.gsc import read_gsc
 from loaders.lines import text_lines
+from loaders.pgr import HEADER as PGR_HEADER
+from loaders.pgr import read_pgr
 from loaders.pubtator import read_pubtator
 from loaders.records import Document
 
@@ -16,13 +18,14 @@ CORPUS_FORMATS: dict[str, Callable[[str | Path], Iterator[Document]]] = {
     "pubtator": read_pubtator,
     "gsc": read_gsc,
     "conll": read_conll,
+    "pgr": read_pgr,
 }
 _PUBTATOR = re.compile(r"[^|\s]+\|[ta]\|")
 _TAGGED = re.compile(r"(-DOCSTART-.*|\S.*[\t ]([BIESLU]-\S*|O)[ ]*)")
 
 
 def read_corpus(path: str | Path, format: str | None = None) -> Iterator[Document]:
-    """The documents of a PubTator, CoNLL or GSC+ file.
+    """The documents of a PubTator, CoNLL, GSC+ or PGR file.
 
     Raises:
         InputError: the file is not there, or neither of the formats, or malformed.
@@ -40,8 +43,12 @@ def _detect(path: Path) -> str:
         raise InputError(path, None, "holds no document; it is empty")
     if _PUBTATOR.match(lines[0]):
         return "pubtator"
+    if lines[0].startswith(PGR_HEADER):
+        return "pgr"
     if _TAGGED.fullmatch(lines[0]):
         return "conll"
     if "\t" not in lines[0] and len(lines) > 1 and "\t" not in lines[1]:
         return "gsc"
-    raise InputError(path, None, "is neither PubTator (id|t|title), nor CoNLL (word and tag), nor GSC+ (id, text)")
+    raise InputError(
+        path, None, "is neither PubTator (id|t|title), nor CoNLL (word and tag), nor GSC+ (id, text), nor PGR"
+    )

@@ -17,6 +17,7 @@ def invented_pairs(names: list[str]) -> InventedGraph:
     rows = [(f"X:{a:04}", "causes" if n % 2 == 0 else "treats", f"X:{b:04}") for n, (a, b) in enumerate(pairs)]
     columns = list(zip(*rows, strict=True))
     triples = pa.table({name: list(column) for name, column in zip(("head", "relation", "tail"), columns, strict=True)})
+    triples = triples.append_column("sources", pa.array([["invented"]] * len(rows)))
     return InventedGraph({**graph.tables, "triples": triples})
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fusion
-from fusion.ablation import ARMS
+from fusion.ablation import ARMS, ablate, without_stated
 from fusion.knowledge import KnowledgeTable
 from fusion.relations import RelationModel
 from kg import Linker
@@ -131,3 +131,30 @@ def test_a_corpus_without_relations_is_refused(folder: Path) -> None:
     bare = replace(CORPUS, train=tuple(replace(d, relations=()) for d in CORPUS.train))
     with pytest.raises(MedgraftError, match="no relation"):
         fusion.train("relations", bare, encoder=folder, **SETTINGS)
+
+
+def test_without_what_is_stated_no_pair_of_the_test_has_a_fact(fused: RelationModel, linker: Linker) -> None:
+    assert fused.stated(CORPUS.test) == {"related": 1.0, "unrelated": 1.0}
+    bare = replace(fused, table=without_stated(fused.table, CORPUS, linker))
+    assert bare.stated(CORPUS.test) == bare.stated(CORPUS.dev) == {"related": 0.0, "unrelated": 0.0}
+    assert bare.stated(CORPUS.train) == fused.stated(CORPUS.train)
+    last = fused.table.id_to_row[CORPUS.test[0].mentions[0].concept_id]
+    assert (bare.table.neighbours[last] == -1).all() and (fused.table.neighbours[last] >= 0).any()
+
+
+def test_a_battery_for_relations(folder: Path, linker: Linker, tmp_path: Path) -> None:
+    few = replace(CORPUS, train=CORPUS.train[:8], dev=CORPUS.dev[:4], test=CORPUS.test[:8])
+    arms = ["plain", "rewired", "without-pair-facts", "unstated", "true"]
+    settings = {**SETTINGS, "epochs": 1}
+    compared = ablate(
+        few, GRAPH, VECTORS, linker, out=tmp_path, task="relations", arms=arms, seeds=[0], encoder=folder, **settings
+    )
+    assert [line.arm for line in compared] == [*arms, "removed"]
+
+
+def test_rewired_facts_are_others(fused: RelationModel) -> None:
+    rewired = ARMS["rewired"](fused.table, 0)
+    assert rewired is not None and rewired.facts is not None
+    assert not torch.equal(rewired.facts.keys, fused.table.facts.keys)
+    assert torch.equal(rewired.neighbours >= 0, fused.table.neighbours >= 0)
+    assert not torch.equal(rewired.neighbours, fused.table.neighbours)
