@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from fusion.knowledge import KnowledgeTable
     from fusion.model import FusedEncoder, FusedModel
     from fusion.quickstart import run_quickstart
+    from fusion.relations import RelationModel
+    from fusion.tagging import TaggingModel
     from fusion.tasks import load
     from fusion.training import train
 
@@ -25,6 +27,8 @@ __all__ = [
     "Knowledge",
     "KnowledgeAttention",
     "KnowledgeTable",
+    "RelationModel",
+    "TaggingModel",
     "load",
     "load_corpus",
     "run_quickstart",
@@ -40,6 +44,8 @@ _HOMES = {
     "Knowledge": "attention",
     "KnowledgeAttention": "attention",
     "KnowledgeTable": "knowledge",
+    "RelationModel": "relations",
+    "TaggingModel": "tagging",
     "load": "tasks",
     "load_corpus": "corpora",
     "run_quickstart": "quickstart",

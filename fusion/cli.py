@@ -13,6 +13,7 @@ from kg.cli_query import app_query
 from loaders.errors import MedgraftError
 
 if TYPE_CHECKING:
+    from fusion.model import FusedModel
     from loaders import Document
 
 app = typer.Typer(
@@ -27,6 +28,9 @@ app.command("update")(update)
 app.command("diff")(diff)
 app.add_typer(app_query, name="query")
 
+Mentions = Annotated[
+    Path | None, typer.Option(help="For relations: a fused ner model that finds the mentions.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
@@ -109,8 +113,8 @@ def link(
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Argument(help="ner")],
-    corpus: Annotated[Path, typer.Option("--train", help="Annotated documents: PubTator, GSC+ or CoNLL.")],
+    task: Annotated[str, typer.Argument(help="ner or relations.")],
+    corpus: Annotated[Path, typer.Option("--train", help="Annotated documents: PubTator, GSC+, CoNLL, PGR.")],
     dev: Annotated[Path, typer.Option(help="Documents to choose the best epoch on.")],
     encoder: Annotated[str, typer.Option(help="Hugging Face model folder or name of a BERT-type encoder.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
@@ -118,11 +122,16 @@ def train(
     embeddings: Annotated[Path | None, typer.Option(help="Embeddings of that graph.")] = None,
     linker: Annotated[Path | None, typer.Option(help="Saved linker index; built from the graph if absent.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training documents.")] = 5,
+    frozen_blocks: Annotated[
+        int, typer.Option(min=0, help="Lowest blocks that are not trained, and computed only once.")
+    ] = 0,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train a model, fused with a graph or plain.
+
+    `relations` learns what holds between the mentions that the documents have.
 
     Example: medgraft train ner --train train.txt --dev dev.txt --graph graphs/hpo --embeddings embeddings/hpo
     --encoder bert-base-uncased --out models/ner
@@ -141,39 +150,57 @@ def train(
     if known is not None:
         index = kg.Linker.build(known) if linker is None else kg.Linker.load(linker, known)
     model = fusion.train(
-        task, documents, known, vectors, index, encoder=encoder, out=out, epochs=epochs, seed=seed, device=device
+        task,
+        documents,
+        known,
+        vectors,
+        index,
+        encoder=encoder,
+        out=out,
+        epochs=epochs,
+        frozen_blocks=frozen_blocks,
+        cache_frozen=frozen_blocks > 0,
+        seed=seed,
+        device=device,
     )
-    _show({"out": str(out), "dev": model.scores}, as_json)
+    summary: dict[str, object] = {"out": str(out), "dev": model.scores}
+    if isinstance(model, fusion.RelationModel):
+        summary |= {"threshold": model.settings.threshold, "dev pairs with a fact": model.stated(documents.dev)}
+    _show(summary, as_json)
 
 
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
-    documents: Annotated[Path, typer.Argument(help="Annotated documents: PubTator, GSC+ or CoNLL.")],
+    documents: Annotated[Path, typer.Argument(help="Annotated documents: PubTator, GSC+, CoNLL, PGR.")],
     without_graph: Annotated[bool, typer.Option("--without-graph", help="Turn the knowledge off.")] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score a model on annotated documents: strict span precision, recall and F1.
+    """Score a model on annotated documents: precision, recall and F1 of mentions (strict), or of relations.
 
     Example: medgraft evaluate models/ner test.PubTator.txt
     """
     import fusion
     from loaders import read_corpus
 
-    scores = fusion.load(model, device=device).evaluate(list(read_corpus(documents)), with_graph=not without_graph)
-    _show(scores.as_dict(), as_json)
+    loaded, gold = fusion.load(model, device=device), list(read_corpus(documents))
+    result: dict[str, object] = loaded.evaluate(gold, with_graph=not without_graph).as_dict()
+    if isinstance(loaded, fusion.RelationModel):
+        result |= {"pairs with a fact": loaded.stated(gold)}
+    _show(result, as_json)
 
 
 @app.command()
 def ablate(
-    corpus: Annotated[Path, typer.Option("--train", help="Annotated documents: PubTator, GSC+ or CoNLL.")],
+    corpus: Annotated[Path, typer.Option("--train", help="Annotated documents: PubTator, GSC+, CoNLL, PGR.")],
     dev: Annotated[Path, typer.Option(help="Documents to choose the best epoch on.")],
     test: Annotated[Path, typer.Option(help="Documents to compare the arms on.")],
     graph: Annotated[str, typer.Option(help="Graph folder, or neo4j://...")],
     embeddings: Annotated[Path, typer.Option(help="Embeddings of that graph.")],
     encoder: Annotated[str, typer.Option(help="Hugging Face model folder or name of a BERT-type encoder.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; finished runs in it are not run again.")],
+    task: Annotated[str, typer.Option(help="ner or relations.")] = "ner",
     arms: Annotated[str, typer.Option(help="Comma-separated: plain, nil, same-parameters, types, ...")] = "",
     seeds: Annotated[int, typer.Option(help="How many seeds; a claim needs five.")] = 5,
     epochs: Annotated[int, typer.Option(help="Passes over the training documents.")] = 5,
@@ -188,19 +215,21 @@ def ablate(
     from dataclasses import asdict
 
     import kg
-    from fusion.ablation import ARMS, ablate, table_of
+    from fusion.ablation import ablate as run_arms
+    from fusion.ablation import table_of
     from fusion.corpora import Corpus
     from loaders import read_corpus
 
     documents = Corpus(corpus.stem, tuple(read_corpus(corpus)), tuple(read_corpus(dev)), tuple(read_corpus(test)))
     with kg.connect(graph) as connected:
-        compared = ablate(
+        compared = run_arms(
             documents,
             connected,
             kg.Embeddings.load(embeddings, connected),
             kg.Linker.build(connected),
             out=out,
-            arms=[arm.strip() for arm in arms.split(",")] if arms else tuple(ARMS),
+            task=task,
+            arms=[arm.strip() for arm in arms.split(",")] if arms else None,
             seeds=range(seeds),
             encoder=encoder,
             epochs=epochs,
@@ -212,21 +241,23 @@ def ablate(
 @app.command()
 def annotate(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
-    texts: Annotated[list[str], typer.Argument(help="Texts, or files: plain text or annotated documents.")],
+    texts: Annotated[list[str], typer.Argument(help="Texts, or files of plain text.")],
+    mentions: Mentions = None,
     pubtator: Annotated[bool, typer.Option("--pubtator", help="Print PubTator.")] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Find typed, linked mentions in text.
+    """Find typed, linked mentions in text; with a model of relations, what holds between the mentions.
+
+    Such a model needs mentions: those of a fused ner model, or of files of annotated documents.
 
     Example: medgraft annotate models/ner "She developed ataxia on phenytoin."
     """
     import fusion
-    from loaders import Document, write_pubtator
+    from loaders import write_pubtator
 
     loaded = fusion.load(model, device=device)
-    documents = [Document(str(number), _text(text)) for number, text in enumerate(texts, 1)]
-    found = list(loaded.pipe(documents))
+    found = list(loaded.pipe(_given(loaded, texts, mentions, device)))
     if pubtator:
         write_pubtator(found, sys.stdout)
     else:
@@ -237,6 +268,7 @@ def annotate(
 def explain(
     model: Annotated[Path, typer.Argument(help="Folder of a fused model.")],
     text: Annotated[str, typer.Argument(help="A text, or a file of plain text.")],
+    mentions: Mentions = None,
     top: Annotated[int, typer.Option(help="Effects shown for each mention.")] = 5,
     device: Device = "auto",
     as_json: Json = False,
@@ -247,7 +279,9 @@ def explain(
     """
     import fusion
 
-    explanations = fusion.load(model, device=device).explain(_text(text))
+    loaded = fusion.load(model, device=device)
+    documents = _given(loaded, [text], mentions, device)
+    explanations = [explanation for document in documents for explanation in loaded.explain(document)]
     if as_json:
         typer.echo(json.dumps([e.as_dict() for e in explanations], indent=2, ensure_ascii=False))
     else:
@@ -278,6 +312,20 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+
+
+def _given(model: "FusedModel", texts: Sequence[str], mentions: Path | None, device: str) -> list["Document"]:
+    """The documents of the command line; for relations with mentions, from a tagger or from files that have them."""
+    import fusion
+    from loaders import Document, read_corpus
+
+    if isinstance(model, fusion.RelationModel) and mentions is None:
+        absent = [text for text in texts if not Path(text[:255]).is_file()]
+        if absent:
+            raise MedgraftError("a model of relations needs mentions: give --mentions, or files of annotated documents")
+        return [document for text in texts for document in read_corpus(text)]
+    documents = [Document(str(number), _text(text)) for number, text in enumerate(texts, 1)]
+    return documents if mentions is None else list(fusion.load(mentions, device=device).pipe(documents))
 
 
 def _text(text_or_file: str) -> str:
@@ -325,3 +373,13 @@ def _show_documents(documents: Sequence["Document"], as_json: bool) -> None:
             text = document.text[m.start : m.end]
             table.add_row(text, f"{m.start}-{m.end}", m.type, m.concept_id or "NIL", score, others)
         Console().print(table if document.mentions else "no mention found")
+        names = {
+            id: document.text[m.start : m.end] for m in document.mentions for id in (m.concept_id or "").split("|")
+        }
+        held = Table("relation", "head", "tail", "score", "evidence", box=None)
+        for r in document.relations:
+            evidence = " ".join(document.text[start:end] for start, end in r.evidence)
+            ends = [f"{names.get(end, '')} ({end})" for end in (r.head, r.tail)]
+            held.add_row(r.relation, *ends, "" if r.score is None else f"{r.score:.2f}", evidence)
+        if document.relations:
+            Console().print(held)

@@ -73,6 +73,37 @@ def test_the_commands_work_one_after_the_other(
     assert code == 0 and json.loads(out)
 
 
+def test_relations_from_training_to_explanation(
+    tiny_graph: Path,
+    trained: Path,
+    encoder_folder: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    corpus, model = tmp_path / "train.txt", tmp_path / "model"
+    corpus.write_text(
+        "".join(
+            f"{n}|t|Fever after dry cough.\n{n}|a|\n{n}\t0\t5\tFever\tDisease\tTINY:0000002\n"
+            f"{n}\t12\t21\tdry cough\tSign\tTINY:0000003\n{n}\tcauses\tTINY:0000003\tTINY:0000002\n\n"
+            for n in range(4)
+        )
+    )
+    command = ["train", "relations", "--train", corpus, "--dev", corpus, "--graph", tiny_graph, "--out", model]
+    command += ["--embeddings", trained / "embeddings", "--encoder", encoder_folder("bert"), "--frozen-blocks", "1"]
+    code, out, _ = run(capsys, *command, "--epochs", "2", "--device", "cpu", "--json")
+    assert code == 0 and {"threshold", "dev pairs with a fact"} <= json.loads(out).keys()
+    code, out, _ = run(capsys, "evaluate", model, corpus, "--json")
+    assert code == 0 and json.loads(out)["f1"] == 1.0  # one pair a document, always related
+    code, out, _ = run(capsys, "annotate", model, corpus)
+    assert code == 0 and "causes" in out and "Fever after dry" in out
+    code, out, _ = run(capsys, "explain", model, corpus)
+    assert code == 0 and "'dry cough' causes 'Fever'" in out and "without the graph" in out
+    code, out, err = run(capsys, "annotate", model, "Just a text.")
+    assert code == 1 and "--mentions" in err
+    code, out, err = run(capsys, "annotate", model, "High fever and a dry cough.", "--mentions", trained / "model")
+    assert code in (0, 1) and "Traceback" not in err
+
+
 def test_bad_input_is_one_line_and_exit_code_1(
     trained: Path, tiny_graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
