@@ -1,12 +1,12 @@
 """The card of a model folder: what it was made from, how it scores, what it must not be used for."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusion.model import FusedModel
 
 
-def model_card(model: "FusedModel") -> str:
+def model_card(model: "FusedModel[Any]") -> str:
     """Markdown with data, settings and measured scores."""
     kind = "fused with a knowledge graph" if model.table is not None else "without a graph"
     relations = [f"{name} ({head}, {tail})" for name, head, tail in model.settings.relations]

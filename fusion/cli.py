@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -314,7 +314,7 @@ def main() -> None:
         sys.exit(0)
 
 
-def _given(model: "FusedModel", texts: Sequence[str], mentions: Path | None, device: str) -> list["Document"]:
+def _given(model: "FusedModel[Any]", texts: Sequence[str], mentions: Path | None, device: str) -> list["Document"]:
     """The documents of the command line; for relations with mentions, from a tagger or from files that have them."""
     import fusion
     from loaders import Document, read_corpus

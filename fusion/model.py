@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -18,11 +18,21 @@ from kg import Linker
 from lm.alignment import Window
 from lm.caching import lower_states
 from lm.encoder import Encoder
-from lm.evaluation import Scores
 from loaders.folders import new_folder
 from loaders.records import Document
 
 Extra = Callable[[Sequence[Window]], dict[str, Tensor]]
+Item = TypeVar("Item")
+"""What a task is about: a `Document`, or a `Question`."""
+
+
+class Report(Protocol):
+    """Scores of a task; `f1` is the one that counts."""
+
+    @property
+    def f1(self) -> float: ...
+
+    def as_dict(self) -> dict[str, Any]: ...
 
 
 class FusedEncoder(nn.Module):
@@ -115,7 +125,7 @@ class TrainingData:
 
 
 @dataclass
-class FusedModel(ABC):
+class FusedModel(ABC, Generic[Item]):
     """A trained network with what it knows: text in, `Document` out. Without table and linker it is a plain model.
 
     `scores` are the scores on the development documents, `training` the settings of the training, for the card.
@@ -135,54 +145,52 @@ class FusedModel(ABC):
     def fused(self) -> bool:
         return self.table is not None
 
-    def __call__(self, text: str | Document) -> Document:
+    def __call__(self, text: str | Item) -> Item:
         """The text with its mentions: typed, scored and, for a fused model, linked."""
         return next(self.pipe([text]))
 
-    def pipe(
-        self, texts: Iterable[str | Document], *, with_graph: bool = True, progress: bool = False
-    ) -> Iterator[Document]:
+    def pipe(self, texts: Iterable[str | Item], *, with_graph: bool = True, progress: bool = False) -> Iterator[Item]:
         """Annotate many texts, in order, a few hundred at a time; `with_graph=False` turns the knowledge off."""
-        given = (Document(str(n), text) if isinstance(text, str) else text for n, text in enumerate(texts))
+        given = (self.item(str(n), text) if isinstance(text, str) else text for n, text in enumerate(texts))
         while group := list(islice(given, 512)):
             yield from self.annotate(group, self.link(group), with_graph=with_graph, progress=progress)
 
     @abstractmethod
+    def item(self, id: str, text: str) -> Item:
+        """What the task makes of mere text."""
+
+    @abstractmethod
+    def link(self, items: Sequence[Item]) -> list[Document]:
+        """The texts of the items with the linker's mentions; without mentions for a plain model."""
+
+    @abstractmethod
     def annotate(
-        self, documents: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
-    ) -> Iterator[Document]:
-        """The documents with what the model finds; `linked` are the same texts with the linker's mentions."""
+        self, items: Sequence[Item], linked: Sequence[Document], *, with_graph: bool, progress: bool
+    ) -> Iterator[Item]:
+        """The items with what the model finds; `linked` is what `link` makes of them."""
 
     @abstractmethod
-    def score(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
-        """Precision, recall and F1 of what the task is about."""
+    def score(self, gold: Sequence[Item], predicted: Sequence[Item]) -> Report:
+        """How well the predicted items agree with the gold ones."""
 
     @abstractmethod
-    def training_data(self, documents: Sequence[Document]) -> TrainingData:
-        """The annotated documents as the network wants them."""
+    def training_data(self, items: Sequence[Item]) -> TrainingData:
+        """The annotated items as the network wants them."""
 
     @abstractmethod
-    def scorer(self, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]]:
-        """What `lm.fit` calls after each epoch; the documents are linked only once.
+    def scorer(self, dev: Sequence[Item]) -> Callable[[], Mapping[str, float]]:
+        """What `lm.fit` calls after each epoch; the items are linked only once.
 
         A `threshold` among the scores is the one that the finished model uses.
         """
 
     @abstractmethod
-    def explain(self, document: str | Document) -> Sequence[Any]:
+    def explain(self, item: str | Item) -> Sequence[Any]:
         """For each prediction, the effect of taking away each concept and each fact."""
 
-    def evaluate(self, gold: Sequence[Document], *, with_graph: bool = True, progress: bool = False) -> Scores:
-        """Precision, recall and F1 of what the model finds in the texts of `gold`."""
+    def evaluate(self, gold: Sequence[Item], *, with_graph: bool = True, progress: bool = False) -> Report:
+        """Scores of what the model finds in the texts of `gold`."""
         return self.score(gold, list(self.pipe(gold, with_graph=with_graph, progress=progress)))
-
-    def link(self, documents: Sequence[Document]) -> list[Document]:
-        """The documents with the linker's mentions instead of their own; without mentions for a plain model."""
-        bare = [replace(document, mentions=()) for document in documents]
-        if self.linker is None:
-            return bare
-        linked = self.linker.pipe(document.text for document in documents)
-        return [replace(document, mentions=found.mentions) for document, found in zip(bare, linked, strict=True)]
 
     def extras(self, linked: Sequence[Document]) -> list[Extra]:
         """What a batch needs beyond its pieces."""
@@ -219,6 +227,21 @@ class FusedModel(ABC):
     def encoder_prefix(self) -> str:
         """Of the names of the wrapped encoder's weights, which are saved as a Hugging Face model."""
         return "encoder.encoder." if self.fused else "encoder."
+
+
+class DocumentModel(FusedModel[Document]):
+    """A model whose task is about documents."""
+
+    def item(self, id: str, text: str) -> Document:
+        return Document(id, text)
+
+    def link(self, items: Sequence[Document]) -> list[Document]:
+        """The documents with the linker's mentions instead of their own; without mentions for a plain model."""
+        bare = [replace(document, mentions=()) for document in items]
+        if self.linker is None:
+            return bare
+        linked = self.linker.pipe(document.text for document in items)
+        return [replace(document, mentions=found.mentions) for document, found in zip(bare, linked, strict=True)]
 
 
 def fused_encoder(encoder: Encoder, settings: ModelSettings, table: KnowledgeTable | None) -> nn.Module:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fusion.facts import PairFact, PairFacts, codes_tensor
 from fusion.knowledge import KnowledgeTable
-from fusion.model import Extra, FusedModel, ModelSettings, TrainingData, fused_encoder
+from fusion.model import DocumentModel, Extra, ModelSettings, TrainingData, fused_encoder
 from kg import Linker
 from lm.alignment import Window, collate
 from lm.encoder import Array, Encoder
@@ -52,7 +52,7 @@ class Prepared:
     extras: list[Extra]
 
 
-class RelationModel(FusedModel):
+class RelationModel(DocumentModel):
     """Finds relations between the concepts that a document mentions: `network` is a `RelationNetwork`."""
 
     network: RelationNetwork
@@ -76,21 +76,21 @@ class RelationModel(FusedModel):
         return cls(network, encoder, settings, table, linker)
 
     def annotate(
-        self, documents: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
+        self, items: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
     ) -> Iterator[Document]:
         """The documents with the relations found between their mentions, the surest first, each with its evidence.
 
         Raises:
             MedgraftError: none of the documents has a mention with a concept.
         """
-        if documents and not any(map(concepts_of, documents)):
+        if items and not any(map(concepts_of, items)):
             raise MedgraftError(
                 "no mention with a concept in the documents, and relations hold between concepts; annotate them first, "
                 "with a fused ner model or the linker"
             )
-        prepared = self.prepare(documents, linked if with_graph else None)
+        prepared = self.prepare(items, linked if with_graph else None)
         scores = self._scores(prepared, progress)
-        for document, pairs, found in zip(documents, prepared.pairs, scores, strict=True):
+        for document, pairs, found in zip(items, prepared.pairs, scores, strict=True):
             relations = relations_of(pairs, found, self.network.scheme, self.settings.threshold)
             yield replace(document, relations=tuple(with_evidence(document, relation) for relation in relations))
 
@@ -98,8 +98,8 @@ class RelationModel(FusedModel):
         """Micro precision, recall and F1 of relations; one between concepts without a mention cannot be found."""
         return evaluate_relations(gold, predicted)
 
-    def training_data(self, documents: Sequence[Document]) -> TrainingData:
-        prepared = self.prepare(documents, self.link(documents))
+    def training_data(self, items: Sequence[Document]) -> TrainingData:
+        prepared = self.prepare(items, self.link(items))
         examples = [passage for passage, pairs in zip(prepared.passages, prepared.pairs, strict=True) if pairs]
         extras = [*prepared.extras, *self.cached([w for passage in examples for w in passage.windows])]
 
@@ -108,7 +108,7 @@ class RelationModel(FusedModel):
 
         pairs = [pair for some in prepared.pairs for pair in some]
         notes = {"pairs": len(pairs), "with a relation": sum(bool(pair.labels.any()) for pair in pairs)}
-        notes |= {"without a pair": _missed(documents, prepared.pairs)}
+        notes |= {"without a pair": _missed(items, prepared.pairs)}
         if self.table is not None and self.table.facts is not None:
             notes["with a fact"] = sum(bool(facts) for some in prepared.facts for facts in some)
         return TrainingData(examples, batch, {"relations": notes})
@@ -141,11 +141,11 @@ class RelationModel(FusedModel):
         counted = {name: [k for k, t in zip(known, true, strict=True) if t == side] for name, side in sides.items()}
         return {name: sum(some) / len(some) if some else 0.0 for name, some in counted.items()}
 
-    def explain(self, document: str | Document) -> "list[RelationExplanation]":
+    def explain(self, item: str | Document) -> "list[RelationExplanation]":
         """For each predicted relation, the effect of taking away each concept and each fact."""
         from fusion.relation_explanation import explain
 
-        return explain(self, document)
+        return explain(self, item)
 
     def prepare(self, documents: Sequence[Document], linked: Sequence[Document] | None) -> Prepared:
         """What the network needs of the documents; without `linked` no knowledge."""

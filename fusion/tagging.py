@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from fusion.knowledge import KnowledgeTable
-from fusion.model import Extra, FusedModel, ModelSettings, TrainingData, fused_encoder
+from fusion.model import DocumentModel, Extra, ModelSettings, TrainingData, fused_encoder
 from kg import Linker
 from lm.alignment import collate, windows
 from lm.encoder import Encoder
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fusion.explanation import Explanation
 
 
-class TaggingModel(FusedModel):
+class TaggingModel(DocumentModel):
     """Finds mentions: `network` is a `Tagger`."""
 
     network: Tagger
@@ -32,20 +32,20 @@ class TaggingModel(FusedModel):
         return cls(tagger, encoder, settings, table, linker)
 
     def annotate(
-        self, documents: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
+        self, items: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
     ) -> Iterator[Document]:
-        found = self._predict(documents, self.extras(linked) if with_graph else [], progress)
+        found = self._predict(items, self.extras(linked) if with_graph else [], progress)
         yield from map(self._with_concepts, found, linked)
 
     def score(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
         """Strict span precision, recall and F1."""
         return evaluate_mentions(gold, predicted)
 
-    def training_data(self, documents: Sequence[Document]) -> TrainingData:
+    def training_data(self, items: Sequence[Document]) -> TrainingData:
         s = self.settings
-        made = windows([d.text for d in documents], self.encoder, s.max_pieces, s.stride)
-        labels, counts = tag_documents(documents, made, self.network.scheme)
-        extras = [labels, *self.extras(self.link(documents)), *self.cached(made)]
+        made = windows([d.text for d in items], self.encoder, s.max_pieces, s.stride)
+        labels, counts = tag_documents(items, made, self.network.scheme)
+        extras = [labels, *self.extras(self.link(items)), *self.cached(made)]
         return TrainingData(made, lambda group: collate(group, self.encoder, *extras), {"mentions": asdict(counts)})
 
     def scorer(self, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]]:
@@ -60,11 +60,11 @@ class TaggingModel(FusedModel):
 
         return evaluate
 
-    def explain(self, document: str | Document) -> "list[Explanation]":
+    def explain(self, item: str | Document) -> "list[Explanation]":
         """For each predicted mention, the effect of taking away each concept and each fact; see `explanation`."""
         from fusion.explanation import explain
 
-        return explain(self, document)
+        return explain(self, item)
 
     def _predict(self, documents: Sequence[Document], extras: Sequence[Extra], progress: bool) -> list[Document]:
         return predict(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -19,12 +20,12 @@ TASKS: dict[str, type[TaggingModel] | type[RelationModel]] = {"ner": TaggingMode
 
 def make_model(
     encoder: Encoder, settings: ModelSettings, table: KnowledgeTable | None = None, linker: Linker | None = None
-) -> FusedModel:
+) -> FusedModel[Any]:
     """An untrained model: fused if there is a table, plain otherwise."""
     return TASKS[settings.task].make(encoder, settings, table, linker)
 
 
-def load(folder: str | Path, device: str = "auto") -> FusedModel:
+def load(folder: str | Path, device: str = "auto") -> FusedModel[Any]:
     """Load a model folder; needs neither the graph store nor the network.
 
     Raises:

@@ -47,7 +47,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
-) -> FusedModel:
+) -> FusedModel[Any]:
     """Train on `corpus.train`, keep the epoch that is best on `corpus.dev`; the test documents are never looked at.
 
     With a graph, its embeddings and a linker the model is fused; with none of them it is plain. Both use the same

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from loaders.gsc import read_gsc
     from loaders.ontology import detect_format, read_ontology
     from loaders.pubtator import read_pubtator, write_pubtator
+    from loaders.questions import read_questions, write_questions
     from loaders.records import Candidate, Concept, Document, Mention, Question, Relation, Triple
     from loaders.tables import Account, Batch
 
@@ -36,7 +37,9 @@ __all__ = [
     "read_gsc",
     "read_ontology",
     "read_pubtator",
+    "read_questions",
     "write_pubtator",
+    "write_questions",
 ]
 
 _MODULES = {
@@ -47,6 +50,7 @@ _MODULES = {
     "loaders.gsc": ("read_gsc",),
     "loaders.ontology": ("detect_format", "read_ontology"),
     "loaders.pubtator": ("read_pubtator", "write_pubtator"),
+    "loaders.questions": ("read_questions", "write_questions"),
     "loaders.records": ("Candidate", "Concept", "Document", "Mention", "Question", "Relation", "Triple"),
     "loaders.tables": ("Account", "Batch"),
 }

@@ -112,10 +112,20 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question over a context, with its options or answer spans where the task has them."""
+    """A question over a context, gold or predicted.
+
+    There are three kinds. With `options`, the answer is one of them. With `spans`, it stands in the context at any of
+    these characters [start, end), and `answer` is the text of the first; an answer of "" says that the context has
+    none. With neither, the answer is a label, such as yes, no or maybe. `answer` is None where it is not known.
+
+    `group` names what must not be torn apart by a split, the article as a rule.
+    """
 
     id: str
     text: str
     context: str
     options: tuple[str, ...] = ()
     answer: str | None = None
+    spans: tuple[tuple[int, int], ...] = ()
+    group: str = ""
+    score: float | None = field(default=None, compare=False)
