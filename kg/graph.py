@@ -1,6 +1,6 @@
 """The questions one asks a graph, the same on a file and on a Neo4j server.
 
-The only module that imports networkx. All Cypher here is in the subset that both engines understand, and in the form
+All Cypher here is in the subset that both engines understand, and in the form
 that is fast on both: by key, one step at a time (`UNWIND $ids .. MATCH .. OPTIONAL MATCH ..`; without OPTIONAL,
 LadybugDB 0.22 scans every relationship for each batch). Walks of several steps are made in `kg.walks`.
 """
@@ -8,25 +8,27 @@ LadybugDB 0.22 scans every relationship for each batch). Walks of several steps 
 import difflib
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-import networkx as nx
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kg.joining import SAME
-from kg.layout import lower_case
+from kg.layout import lower_case, table_of
 from kg.results import Records, concept_records, triple_records
 from kg.snapshot import HIERARCHY, SCHEMAS
-from kg.walks import Neighbours, reachable, shortest_path
+from kg.walks import Neighbours, edges_between, reachable, shortest_path
 from loaders.errors import MedgraftError
 from loaders.identifiers import normal_id
 from loaders.records import Concept, Triple
 
 if TYPE_CHECKING:
+    import networkx as nx
+
     from kg.similarity import Hierarchy
 
 Direction = Literal["both", "out", "in"]
@@ -64,6 +66,12 @@ RETURN id, collect(DISTINCT m.id) AS others"""
 _DOWN = """
 UNWIND $ids AS id MATCH (n:Concept {id: id}) OPTIONAL MATCH (n)<-[r]-(m:Concept) WHERE r.relation IN $relations
 RETURN id, collect(DISTINCT m.id) AS others"""
+_ALONG = """
+UNWIND $ids AS id MATCH (n:Concept {id: id}) OPTIONAL MATCH (n)-[r]-(m:Concept) WHERE r.relation IN $relations
+RETURN id, collect(DISTINCT m.id) AS others"""
+_DEGREES = """
+UNWIND $ids AS id MATCH (n:Concept {id: id}) OPTIONAL MATCH (n)-[r]-(m:Concept)
+RETURN id, count(m.id) AS degree"""
 _FROM = """
 UNWIND $ids AS id MATCH (n:Concept {id: id}) OPTIONAL MATCH (n)-[r]->(m:Concept)
 RETURN id AS head, collect(m.id) AS tails, collect(r.relation) AS relations, collect(r.sources) AS sources"""
@@ -256,23 +264,73 @@ class Graph:
         ids = shortest_path(self._resolve(a), self._resolve(b), self._around, max_length)
         if ids is None:
             return None
-        return _triples((self._between(one, next_) for one, next_ in zip(ids, ids[1:], strict=False)), sort=False)
+        return self._triples_along(ids, None)
 
     def subgraph(self, ids: Iterable[str], hops: int = 1) -> "nx.MultiDiGraph":
         """The concepts within so many steps of the given ones, and all triples among them, as a networkx graph.
 
         Nodes have `name` and `types`, edges are keyed by their relation and have `relation` and `sources`.
         """
+        from kg.networks import network
+
         near = list(reachable({self._resolve(id) for id in ids}, self._around, max_steps=hops))
-        inside = set(near)
-        result: nx.MultiDiGraph = nx.MultiDiGraph()
-        for concept in self._concepts(near):
-            result.add_node(concept.id, name=concept.name, types=concept.types)
-        for row in self._batched(_FROM, sorted(near)):
-            for tail, relation, sources in zip(row["tails"], row["relations"], row["sources"], strict=True):
-                if tail in inside:
-                    result.add_edge(row["head"], tail, key=relation, relation=relation, sources=tuple(sources))
-        return result
+        return network(self._concepts(near), self._leaving(near))
+
+    def to_networkx(self) -> "nx.MultiDiGraph":
+        """All of the graph as a networkx graph, like `subgraph`; takes about 2 kB of memory a triple."""
+        from kg.networks import network
+
+        return network(self.concepts(), self.triples())
+
+    def picture(self, ids: str | Iterable[str], hops: int = 1, limit: int = 40) -> "Picture":
+        """The neighbourhood of some concepts as a picture (SVG), which a notebook shows.
+
+        Args:
+            ids: one concept or several, which are drawn larger.
+            hops: how far the neighbourhood goes.
+            limit: concepts drawn at most, the nearest first, then by id; the picture says how many are left out.
+        """
+        from kg.networks import network, picture
+
+        centre = sorted({self._resolve(id) for id in ([ids] if isinstance(ids, str) else ids)})
+        near = list(reachable(centre, self._around, max_steps=hops))
+        shown = near[: max(limit, len(centre))]
+        part = network(self._concepts(shown), self._leaving(shown))
+        return Picture(picture(part, centre), len(near) - len(shown))
+
+    def paths(
+        self,
+        a: str,
+        b: str,
+        *,
+        max_length: int = 4,
+        k: int = 5,
+        relations: Collection[str] | None = None,
+    ) -> list["RankedPath"]:
+        """The most informative paths from a to b, their direction ignored: what leads over hubs comes last.
+
+        Args:
+            a: a concept.
+            b: another one.
+            max_length: triples in a path at most.
+            k: paths at most.
+            relations: only over these relations, or their inverses; None for all.
+
+        Returns:
+            Paths, best first; see `kg.networks.informative_paths` for the score. Where two concepts have several
+            triples, the first by relation, head, tail.
+        """
+        from kg.networks import informative_paths
+
+        names = None if relations is None else sorted({str(self._relation(name)[0]) for name in relations})
+        start, goal = self._resolve(a), self._resolve(b)
+        if start == goal:
+            return []
+        edges = edges_between(start, goal, lambda ids: self._along(ids, names), max_length)
+        ids = sorted({end for edge in edges for end in edge})
+        degrees = {row["id"]: row["degree"] for row in self._batched(_DEGREES, ids)}
+        best = informative_paths(edges, degrees, start, goal, max_length, k)
+        return [RankedPath(self._triples_along(path, names), score) for path, score in best]
 
     def cypher(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         """Run a query of your own, for reading; values go in as parameters.
@@ -384,7 +442,7 @@ class Graph:
     def _concepts(self, ids: Collection[str]) -> Records[Concept]:
         """The concepts with these ids, in this order."""
         rows = {row["id"]: row for row in self._batched(_CONCEPTS, list(ids))}
-        return concept_records(pa.Table.from_pylist([rows[id] for id in ids], schema=SCHEMAS["concepts"]))
+        return concept_records(table_of((rows[id] for id in ids), SCHEMAS["concepts"]))
 
     def _walk(self, id: str, neighbours: Neighbours, max_steps: int | None = None) -> Records[Concept]:
         start = self._resolve(id)
@@ -406,16 +464,58 @@ class Graph:
         for start in range(0, len(ids), _BATCH):
             yield from self._store.run(query, ids=ids[start : start + _BATCH], **parameters)
 
-    def _between(self, one: str, other: str) -> dict[str, Any]:
+    def _along(self, ids: Collection[str], relations: list[str] | None) -> dict[str, list[str]]:
+        """Neighbours over the relations, in either direction."""
+        if relations is None:
+            return self._around(ids)
+        return self._neighbours(_ALONG, ids, relations=relations)
+
+    def _leaving(self, ids: Collection[str]) -> Iterator[Triple]:
+        """The triples that lead from these concepts to anywhere."""
+        for row in self._batched(_FROM, sorted(ids)):
+            for tail, relation, sources in zip(row["tails"], row["relations"], row["sources"], strict=True):
+                yield Triple(row["head"], relation, tail, tuple(sources))
+
+    def _triples_along(self, ids: Sequence[str], relations: list[str] | None) -> Records[Triple]:
+        """The first triple between each concept and the next."""
+        steps = zip(ids, ids[1:], strict=False)
+        return _triples((self._between(one, other, relations) for one, other in steps), sort=False)
+
+    def _between(self, one: str, other: str, relations: list[str] | None) -> dict[str, Any]:
         """The first triple between two neighbours."""
         rows = [row for row in self._store.run(_OUT, id=one) if row["tail"] == other]
         rows += [row for row in self._store.run(_OUT, id=other) if row["tail"] == one]
-        return min(rows, key=_order)
+        return min((row for row in rows if relations is None or row["relation"] in relations), key=_order)
+
+
+@dataclass(frozen=True)
+class RankedPath:
+    """A way from one concept to another; the score is at most 1, higher is better."""
+
+    triples: Records[Triple]
+    score: float
+
+    def __len__(self) -> int:
+        return len(self.triples)
+
+    def __str__(self) -> str:
+        return f"{self.score:.3f}  " + "; ".join(map(str, self.triples))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG that notebooks show; `left_out` concepts did not fit into it."""
+
+    svg: str
+    left_out: int = 0
+
+    def _repr_html_(self) -> str:
+        return self.svg + (f"<p>{self.left_out:,} more concepts are not shown.</p>" if self.left_out else "")
 
 
 def _triples(rows: Iterable[dict[str, Any]], sort: bool = True) -> Records[Triple]:
     ordered = sorted(rows, key=_order) if sort else list(rows)
-    return triple_records(pa.Table.from_pylist(ordered, schema=_FACTS))
+    return triple_records(table_of(ordered, _FACTS))
 
 
 def _order(row: dict[str, Any]) -> tuple[str, str, str]:

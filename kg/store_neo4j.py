@@ -7,7 +7,6 @@ which, and how far its load has come. A database that holds anything else is nev
 import json
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,18 +19,17 @@ import pyarrow.compute as pc
 from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError
 from tqdm import tqdm
 
-from kg.layout import SEARCH, stored_rows
+from kg.layout import LOADER, PLACES, SEARCH, relationship_type, stored_rows, table_of, type_labels
 from kg.snapshot import SCHEMAS, read_table
 from loaders.errors import MedgraftError
 
 logging.getLogger("neo4j").addHandler(logging.NullHandler())
 
-_LOADER = "2"  # raised when batches change, so that a load begun by an older version starts over
 _BATCH = 10_000  # rows in one transaction
 _CONNECT_SECONDS = 15
 _INDEX_SECONDS = 600
 _SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
-_LABELS = ("Concept", "Name", "Exclusion", "Retired", "Mapping", "Attribute")
+_LABELS = tuple(place for place in PLACES.values() if place != "Relation")
 _SCHEMA = (
     "CREATE CONSTRAINT medgraft_graph IF NOT EXISTS FOR (n:MedgraftGraph) REQUIRE n.key IS UNIQUE",
     "CREATE CONSTRAINT medgraft_concept IF NOT EXISTS FOR (n:Concept) REQUIRE n.id IS UNIQUE",
@@ -116,8 +114,7 @@ class Neo4jStore:
         pattern, returned = _TABLES[name].removeprefix("MATCH ").split(" RETURN ", 1)
         query = f"UNWIND $values AS value MATCH {pattern} WHERE n.{column} = value RETURN {returned}"
         found = self.run(query, values=sorted(set(values)))
-        table = pa.Table.from_pylist(found, schema=SCHEMAS[name])
-        return table.sort_by([(column, "ascending") for column in _order(name)])
+        return table_of(found, SCHEMAS[name]).sort_by([(column, "ascending") for column in _order(name)])
 
     def search(self, words: Sequence[str], text: str, k: int) -> list[str]:
         """Ids of concepts with a name that holds all the words, best first; see `kg.graph.Graph.search`."""
@@ -134,6 +131,11 @@ class Neo4jStore:
         rows = self.run("MATCH (g:MedgraftGraph {key: 'graph'}) RETURN g.state AS state, g.manifest AS manifest")
         if not rows:
             raise MedgraftError(f"{uri} holds no graph of medgraft; load one with `medgraft build SOURCE --to {uri}`")
+        if rows[0]["state"] == "imported":
+            raise MedgraftError(
+                f"{uri} was imported offline and has no indexes yet; run `medgraft build GRAPH --to {uri}` "
+                "with the same graph folder to add them and to check it"
+            )
         if rows[0]["state"] != "complete":
             raise MedgraftError(
                 f"the load into {uri} is not finished; run the same `medgraft build` again to continue it"
@@ -142,17 +144,18 @@ class Neo4jStore:
 
     def _read(self, name: str) -> pa.Table:
         schema = SCHEMAS[name]
-        batches, rows = [], []
+        tables: list[pa.Table] = []
+        rows: list[dict[str, Any]] = []
         with (
             _plain_errors(),
             self._driver.session(database=self._database, default_access_mode=neo4j.READ_ACCESS) as session,
         ):
             for record in session.run(_TABLES[name]):
-                rows.append(record.values())
+                rows.append(record.data())
                 if len(rows) == _BATCH:
-                    batches.append(_batch(rows, schema))
+                    tables.append(table_of(rows, schema))
                     rows = []
-        table = pa.Table.from_batches([*batches, _batch(rows, schema)], schema=schema)
+        table = pa.concat_tables([*tables, table_of(rows, schema)])
         return table.sort_by([(column, "ascending") for column in _order(name)])
 
 
@@ -171,8 +174,9 @@ def load_database(uri: str, folder: Path, manifest: Mapping[str, Any]) -> None:
     """Make a database hold exactly the snapshot in a folder.
 
     Rows are written in batches, each with a mark of progress in the same transaction: a load that was cut off goes on
-    where it stopped. Another graph of medgraft in the database is removed first, with its relationships; nodes with
-    labels of the user's own stay. Counts are checked at the end, and only then the graph can be opened.
+    where it stopped. A graph that was imported offline (`kg.neo4j_import`) gets its constraints and indexes. Another
+    graph of medgraft in the database is removed first, with its relationships; nodes with labels of the user's own
+    stay. Counts are checked at the end, and only then the graph can be opened.
 
     Raises:
         MedgraftError: no access, or the database holds something that medgraft has not written.
@@ -183,14 +187,15 @@ def load_database(uri: str, folder: Path, manifest: Mapping[str, Any]) -> None:
         loader = _Loader(driver, database, uri)
         meta = _check_owner(loader)
         fingerprint = manifest["fingerprint"]
-        if meta == {**(meta or {}), "fingerprint": fingerprint, "state": "complete", "loader": _LOADER}:
-            if not loader.differences(manifest):
-                return
-            meta = None
         for statement in _SCHEMA:
             loader.write(statement)
         loader.write("CALL db.awaitIndexes($seconds)", seconds=_INDEX_SECONDS)
-        begun = {"fingerprint": fingerprint, "state": "loading", "loader": _LOADER}
+        if meta is not None and meta["state"] in ("complete", "imported"):
+            if meta == {**meta, "fingerprint": fingerprint, "loader": LOADER} and not loader.differences(manifest):
+                loader.set_meta(state="complete")
+                return
+            meta = None
+        begun = {"fingerprint": fingerprint, "state": "loading", "loader": LOADER}
         if meta is None or meta != {**meta, **begun}:
             loader.set_meta(**{**begun, "state": "clearing"}, manifest=json.dumps(manifest), batches=0)
             loader.clear()
@@ -282,8 +287,8 @@ def _write_batch(transaction: neo4j.ManagedTransaction, query: str, rows: list[d
 
 def _batches(tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, pa.Table]]:
     """Queries with the rows for each, at most `_BATCH`: concepts by their labels, triples by their type."""
-    for name, rows in stored_rows(tables):
-        for query, chosen in _queries(name, rows):
+    for name, place in PLACES.items():
+        for query, chosen in _queries(place, stored_rows(name, tables[name])):
             for start in range(0, chosen.num_rows, _BATCH):
                 yield query, chosen.slice(start, _BATCH)
 
@@ -293,7 +298,7 @@ def _queries(name: str, rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         kinds = pc.binary_join(rows.column("types"), "\x1f")
         for kind in sorted(kinds.unique().to_pylist()):
             chosen = rows.filter(pc.equal(kinds, kind))
-            labels = "".join(f":`{label}`" for label in _type_labels(chosen.column("types")[0].as_py()))
+            labels = "".join(f":`{label}`" for label in type_labels(chosen.column("types")[0].as_py()))
             yield _MERGE_NODES.format(label="Concept", key="id") + (f" SET n{labels}" if labels else ""), chosen
     elif name == "Relation":
         for relation in sorted(rows.column("relation").unique().to_pylist()):
@@ -301,22 +306,6 @@ def _queries(name: str, rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
             yield query, rows.filter(pc.equal(rows.column("relation"), relation))
     else:
         yield _MERGE_NODES.format(label=name, key="id" if name == "Retired" else "row"), rows
-
-
-def relationship_type(relation: str) -> str:
-    """The relationship type for a relation: upper case, and nothing but letters, digits and `_`."""
-    return _identifier(relation).upper()
-
-
-def _type_labels(types: list[str]) -> list[str]:
-    """The labels for semantic types; one that would be taken for a label of ours gets a `_`."""
-    labels = {_identifier(type_) for type_ in types}
-    return sorted(f"{label}_" if label in (*_LABELS, "MedgraftGraph") else label for label in labels)
-
-
-def _identifier(name: str) -> str:
-    """Identifiers cannot be parameters of a query, so only harmless characters get into one."""
-    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "unnamed"
 
 
 def _open(uri: str) -> tuple[neo4j.Driver, str | None]:
@@ -364,11 +353,6 @@ def _plain_errors(server: str = "the Neo4j server") -> Iterator[None]:
         raise MedgraftError(
             f"{server} does not answer ({_first_line(error)}); check the address and that the server runs"
         ) from error
-
-
-def _batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True) if rows else [[] for _ in schema.names]
-    return pa.record_batch([pa.array(c, t) for c, t in zip(columns, schema.types, strict=True)], schema=schema)
 
 
 def _order(name: str) -> list[str]:

@@ -50,6 +50,38 @@ def shortest_path(start: str, goal: str, neighbours: Neighbours, max_length: int
     return None
 
 
+def edges_between(start: str, goal: str, neighbours: Neighbours, max_length: int) -> list[tuple[str, str]]:
+    """The steps that can lie on a walk of at most `max_length` steps between two concepts, each once, in order.
+
+    Both ends are searched half of the way, which finds all of them and others; then those too far off are left out.
+    """
+    half = max_length // 2
+    around: dict[str, set[str]] = {start: set(), goal: set()}
+    for end, limit in ((start, max_length - half), (goal, half)):
+        seen, frontier = {end}, [end]
+        for _ in range(limit):
+            found = neighbours(frontier)
+            for one, others in found.items():
+                for other in others:
+                    around.setdefault(one, set()).add(other)
+                    around.setdefault(other, set()).add(one)
+            frontier = sorted({other for others in found.values() for other in others} - seen)
+            seen.update(frontier)
+
+    def known(ids: Collection[str]) -> dict[str, list[str]]:
+        return {id: list(around[id]) for id in ids}
+
+    ahead, behind = (reachable([end], known, max_length) for end in (start, goal))
+    far = max_length + 1
+    return sorted(
+        (one, other)
+        for one, others in around.items()
+        for other in others
+        if one < other
+        and min(ahead.get(one, far) + behind.get(other, far), ahead.get(other, far) + behind.get(one, far)) < max_length
+    )
+
+
 def _first_path(
     start: str, goal: str, meeting: Collection[str], to_start: dict[str, list[str]], to_goal: dict[str, list[str]]
 ) -> list[str]:

@@ -63,39 +63,56 @@ def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Neo4jServer:
-    """A running server; its credentials are in the environment while the fixture lives."""
+    """A running server; that of the fixture has its credentials in the environment."""
 
     uri: str
     username: str
     password: str
     log: Path
+    process: "subprocess.Popen[bytes]"
 
 
 @pytest.fixture(scope="session")
 def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neo4jServer]:
     """Neo4j Community on a free loopback port, with a throw-away home and a random password."""
-    jars = neo4j_jars()
-    home = tmp_path_factory.mktemp("neo4j")
-    port, password = _free_port(), secrets.token_urlsafe(16)
-    (home / "conf").mkdir()
-    (home / "conf" / "neo4j.conf").write_text(
-        f"server.bolt.listen_address=127.0.0.1:{port}\nserver.bolt.advertised_address=127.0.0.1:{port}\n"
-        "server.http.enabled=false\nserver.https.enabled=false\ndbms.usage_report.enabled=false\n"
-        "server.memory.pagecache.size=64m\ndbms.security.auth_minimum_password_length=8\n"
-    )
-    place = [f"--home-dir={home}", f"--config-dir={home / 'conf'}"]
-    java = ["java", "-Xmx1g", "-Xss4m", "-cp", f"{jars}/*"]
-    admin = {**os.environ, "NEO4J_HOME": str(home), "NEO4J_CONF": str(home / "conf")}
-    command = [*java, "org.neo4j.cli.AdminTool", "dbms", "set-initial-password", password]
-    subprocess.run(command, env=admin, check=True, capture_output=True, timeout=START_SECONDS)
-    with (
-        _running([*java, "org.neo4j.server.CommunityEntryPoint", *place, "--console-mode"], home / "log") as process,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("NEO4J_USERNAME", "neo4j")
-        patch.setenv("NEO4J_PASSWORD", password)
-        _wait_for_bolt(port, password, process, home / "log")
-        yield Neo4jServer(f"bolt://127.0.0.1:{port}", "neo4j", password, home / "log")
+    home = Neo4jHome(tmp_path_factory.mktemp("neo4j"))
+    with home.running() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEO4J_USERNAME", server.username)
+        patch.setenv("NEO4J_PASSWORD", server.password)
+        yield server
+
+
+class Neo4jHome:
+    """The home of a server that is not running yet: its folder, its settings, its password."""
+
+    def __init__(self, folder: Path, heap: str = "1g") -> None:
+        self.folder, self.port, self.password = folder, _free_port(), secrets.token_urlsafe(16)
+        self.java = ["java", f"-Xmx{heap}", "-Xss4m", "-cp", f"{neo4j_jars()}/*"]
+        self.environment = {"NEO4J_HOME": str(folder), "NEO4J_CONF": str(folder / "conf")}
+        (folder / "conf").mkdir(exist_ok=True)
+        (folder / "conf" / "neo4j.conf").write_text(
+            f"server.bolt.listen_address=127.0.0.1:{self.port}\n"
+            f"server.bolt.advertised_address=127.0.0.1:{self.port}\n"
+            "server.http.enabled=false\nserver.https.enabled=false\ndbms.usage_report.enabled=false\n"
+            "server.memory.pagecache.size=64m\ndbms.security.auth_minimum_password_length=8\n"
+        )
+        command = [*self.admin, "dbms", "set-initial-password", self.password]
+        environment = {**os.environ, **self.environment}
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=START_SECONDS)
+
+    @property
+    def admin(self) -> list[str]:
+        """What a shell calls `neo4j-admin`; it finds its place by `environment`."""
+        return [*self.java, "org.neo4j.cli.AdminTool"]
+
+    @contextmanager
+    def running(self) -> Iterator[Neo4jServer]:
+        """The server, until the block ends."""
+        log, conf = self.folder / "log", self.folder / "conf"
+        place = [f"--home-dir={self.folder}", f"--config-dir={conf}", "--console-mode"]
+        with _running([*self.java, "org.neo4j.server.CommunityEntryPoint", *place], log) as process:
+            _wait_for_bolt(self.port, self.password, process, log)
+            yield Neo4jServer(f"bolt://127.0.0.1:{self.port}", "neo4j", self.password, log, process)
 
 
 def neo4j_jars() -> Path:

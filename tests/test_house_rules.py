@@ -17,7 +17,7 @@ DOORS = {
     "faiss": "kg/nearest.py",
     "ladybug": "kg/store_embedded.py",
     "neo4j": "kg/store_neo4j.py",
-    "networkx": "kg/graph.py",
+    "networkx": "kg/networks.py",
     "pykeen": "kg/training_loop.py",
     "scispacy": "kg/linking.py",
     "spacy": "kg/linking.py",

@@ -1,8 +1,11 @@
 """A slow and obvious graph in memory that judges the stores, and small graphs to try them on."""
 
+import math
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
+
+import pytest
 
 from kg.building import describe
 from kg.graph import Graph
@@ -143,6 +146,24 @@ class SlowGraph:
             a = other
         return steps
 
+    def paths(self, a, b, max_length, relations=None):
+        """All simple paths, best first, as (ids, score)."""
+        around = {}
+        degree = Counter()
+        for row in self.triples:
+            degree.update((row["head"], row["tail"]))
+            if relations is None or row["relation"] in relations:
+                around.setdefault(row["head"], set()).add(row["tail"])
+                around.setdefault(row["tail"], set()).add(row["head"])
+        found, waiting = [], [[a]]
+        while waiting:
+            path = waiting.pop()
+            if path[-1] == b:
+                found.append((path, math.prod(degree[id] ** -0.4 for id in path[1:-1])))
+            elif len(path) <= max_length:
+                waiting += [[*path, other] for other in around.get(path[-1], ()) if other not in path]
+        return sorted(found, key=lambda item: (round(-math.log(item[1]), 9), len(item[0]), item[0]))
+
     def subgraph(self, ids, hops):
         near = {other for id in ids for other in self.distances(self.resolve(id), "around", hops)}
         facts = [tuple(row[part] for part in FACT) for row in self.triples]
@@ -171,8 +192,26 @@ def check_everything(graph: Graph, slow: SlowGraph, ids, texts=()) -> None:
             found = graph.path(a, b, max_length=length)
             expected = slow.path(slow.resolve(a), slow.resolve(b), length)
             assert (None if found is None else [tuple(t) for t in found]) == expected
+        check_paths(graph, slow, slow.resolve(a), slow.resolve(b))
     for text in texts:
         for k in (1, 3, 100):
             assert graph.search(text, k).ids == slow.search(text, k)
     assert graph.concepts().ids == sorted(slow.concepts)
     assert [tuple(t) for t in graph.triples()] == [tuple(row[part] for part in FACT) for row in slow.triples]
+
+
+def check_paths(graph: Graph, slow: SlowGraph, a, b) -> None:
+    for k, length, relations in ((1, 1, None), (3, 3, None), (2, 4, sorted(graph.stats()["relations"])[:1])):
+        if a == b or relations == [] or len(slow.triples) > 100:
+            continue
+        expected = slow.paths(a, b, length, relations)[:k]
+        found = graph.paths(a, b, max_length=length, k=k, relations=relations)
+        assert [_ids(path.triples, a) for path in found] == [ids for ids, _ in expected]
+        assert [path.score for path in found] == pytest.approx([score for _, score in expected])
+
+
+def _ids(triples, start):
+    ids = [start]
+    for head, _, tail in triples:
+        ids.append(tail if head == ids[-1] else head)
+    return ids

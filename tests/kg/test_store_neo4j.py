@@ -9,8 +9,9 @@ import pytest
 
 import kg
 from kg import store_neo4j
+from kg.layout import relationship_type
 from kg.snapshot import SCHEMAS, fingerprint
-from kg.store_neo4j import load_database, relationship_type
+from kg.store_neo4j import load_database
 from loaders import MedgraftError
 from tests.kg.slow_graph import tables_of, write_snapshot_folder
 
