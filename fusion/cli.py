@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kg.cli import build, diff, update
+from kg.cli import build, diff, export, update
 from kg.cli_query import app_query
 from loaders.errors import MedgraftError
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("build")(build)
 app.command("update")(update)
 app.command("diff")(diff)
+app.command("export")(export)
 app.add_typer(app_query, name="query")
 
 Mentions = Annotated[

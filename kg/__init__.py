@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from kg.building import build
     from kg.differences import diff
     from kg.embeddings import Embeddings, train_embeddings
+    from kg.exporting import export_graphml, export_kgx
     from kg.graph import Graph, connect
     from kg.linking import Linker
+    from kg.neo4j_import import write_import_files
     from kg.ranking import evaluate_ranking
     from kg.results import Records
     from kg.splits import split_triples
@@ -26,9 +28,12 @@ __all__ = [
     "connect",
     "diff",
     "evaluate_ranking",
+    "export_graphml",
+    "export_kgx",
     "split_triples",
     "train_embeddings",
     "update",
+    "write_import_files",
 ]
 
 _HOMES = {
@@ -40,9 +45,12 @@ _HOMES = {
     "connect": "kg.graph",
     "diff": "kg.differences",
     "evaluate_ranking": "kg.ranking",
+    "export_graphml": "kg.exporting",
+    "export_kgx": "kg.exporting",
     "split_triples": "kg.splits",
     "train_embeddings": "kg.embeddings",
     "update": "kg.updating",
+    "write_import_files": "kg.neo4j_import",
 }
 
 

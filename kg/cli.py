@@ -1,4 +1,4 @@
-"""The graph on the command line: `medgraft build`, `medgraft update`, `medgraft diff`."""
+"""The graph on the command line: `medgraft build`, `medgraft update`, `medgraft diff`, `medgraft export`."""
 
 import json
 from dataclasses import asdict
@@ -162,6 +162,36 @@ def diff(
     typer.echo(to_json(changes.to_dict(limit)) if as_json else changes.report(limit))
     if exit_code and changes:
         raise typer.Exit(1)
+
+
+def export(
+    graph: Where,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the files.")],
+    format: Annotated[str, typer.Option(help="kgx, neo4j-admin or graphml.")] = "kgx",
+    database: Annotated[str, typer.Option(help="neo4j-admin: the database to import into.")] = "neo4j",
+    run: Annotated[bool, typer.Option("--run", help="neo4j-admin: import at once, on this machine.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a graph as files for other tools, or for an offline import into Neo4j.
+
+    An import takes a graph folder and a stopped server; the command for it is printed. After the server's start,
+    `medgraft build GRAPH --to neo4j://...` adds the indexes and checks the counts.
+
+    Example: medgraft export graphs/hpo --format neo4j-admin --out import/hpo
+    """
+    from kg.exporting import FORMATS, export_graphml, export_kgx
+    from kg.neo4j_import import run_import, write_import_files
+
+    if format not in FORMATS:
+        raise typer.BadParameter(f"no format {format!r}; choose one of {', '.join(FORMATS)}")
+    if format != "neo4j-admin":
+        report = (export_kgx if format == "kgx" else export_graphml)(graph, out)
+        typer.echo(to_json(asdict(report)) if as_json else str(report))
+        return
+    files = write_import_files(graph, out, database=database)
+    typer.echo(to_json(asdict(files)) if as_json else str(files))
+    if run:
+        typer.echo(run_import(files), err=as_json)
 
 
 def to_json(value: Any) -> str:

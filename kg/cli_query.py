@@ -4,11 +4,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kg.cli import Json, Where, to_json
+from loaders.errors import MedgraftError
 
 if TYPE_CHECKING:
     from kg.graph import Graph
@@ -92,6 +94,51 @@ def path(
     else:
         columns = ("head", "head_name", "relation", "tail", "tail_name")
         _table(columns, [[step[column] for column in columns] for step in steps])
+
+
+@app_query.command()
+def paths(
+    graph: Where,
+    a: Annotated[str, typer.Argument(metavar="A", help="Concept id.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Concept id.")],
+    max_length: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 4,
+    k: Annotated[int, typer.Option("-k", min=1, help="Paths to show.")] = 5,
+    relation: Annotated[list[str] | None, typer.Option(help="Only over this one; may be given again.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the most informative paths between two concepts: those over hubs come last.
+
+    Example: medgraft query paths graphs/hpo OMIM:619340 HP:0000252 --relation has_phenotype --relation is_a
+    """
+    with _opened(graph) as opened:
+        found = opened.paths(a, b, max_length=max_length, k=k, relations=relation)
+        ranked = [{"score": path.score, "triples": [asdict(triple) for triple in path.triples]} for path in found]
+        lines = [str(path) for path in found]
+    if as_json:
+        typer.echo(to_json(ranked))
+    else:
+        typer.echo("\n".join(lines) or f"no path of at most {max_length} steps between {a} and {b}")
+
+
+@app_query.command()
+def picture(
+    graph: Where,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Concept ids.")],
+    out: Annotated[FilePath, typer.Option(metavar="FILE.svg", help="File for the picture.")],
+    hops: Annotated[int, typer.Option(min=0, help="How far the neighbourhood goes.")] = 1,
+    limit: Annotated[int, typer.Option(min=1, help="Concepts to draw at most.")] = 40,
+) -> None:
+    """Draw the neighbourhood of concepts.
+
+    Example: medgraft query picture graphs/hpo HP:0001250 --out seizure.svg
+    """
+    with _opened(graph) as opened:
+        drawn = opened.picture(ids, hops, limit)
+    try:
+        out.write_text(drawn.svg, encoding="utf-8")
+    except OSError as error:
+        raise MedgraftError(f"cannot write {out}: {error.strerror}; choose another file") from error
+    typer.echo(f"{out}" + (f" ({drawn.left_out:,} more concepts are not shown)" if drawn.left_out else ""))
 
 
 @app_query.command()

@@ -1,6 +1,7 @@
 """Answers as sequences of records that are made only when looked at."""
 
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
 from typing import Any, TypeVar, overload
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from loaders.records import Concept, Triple
 T = TypeVar("T", Concept, Triple)
 
 _SHOWN = 10  # records in the repr
+_WIDTH = 80  # characters of a cell in a notebook
 _CHUNK = 10_000  # rows turned into Python objects at a time
 
 
@@ -80,6 +82,15 @@ class Records(Sequence[T]):
             lines.append(f"  ... {len(self) - _SHOWN:,} more")
         return "\n".join([f"{len(self):,} records" + (":" if lines else ""), *lines])
 
+    def _repr_html_(self) -> str:
+        """The first records as a table, for notebooks."""
+        shown = [column for column in self._table.column_names if column not in ("evidence", "definition")]
+        head = "".join(f"<th>{escape(column)}</th>" for column in shown)
+        rows = self._table.select(shown).slice(0, _SHOWN).to_pylist()
+        body = "".join("<tr>" + "".join(f"<td>{_cell(row[c])}</td>" for c in shown) + "</tr>" for row in rows)
+        more = f"<p>{len(self) - _SHOWN:,} more</p>" if len(self) > _SHOWN else ""
+        return f"<table><tr>{head}</tr>{body}</table>{more}"
+
     def _any(self, values: dict[str, str]) -> bool:
         return len(self._having(values)) > 0
 
@@ -115,6 +126,11 @@ def _triple(row: dict[str, Any]) -> Triple:
         head_name=row.get("head_name"),
         tail_name=row.get("tail_name"),
     )
+
+
+def _cell(value: Any) -> str:
+    text = "; ".join(value) if isinstance(value, list) else "" if value is None else str(value)
+    return escape(text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}\u2026")
 
 
 def _line(record: Concept | Triple) -> str:

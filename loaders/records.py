@@ -7,6 +7,7 @@ move as Arrow tables with the same field names (`loaders.tables`).
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from html import escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,13 @@ class Concept:
     types: tuple[str, ...] = ()
     definition: str | None = None
     sources: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """A small card, for notebooks."""
+        rows = {"also": self.aliases, "type": self.types, "definition": (self.definition or "",), "from": self.sources}
+        lines = [f"<tr><td>{name}</td><td>{escape('; '.join(v))}</td></tr>" for name, v in rows.items() if any(v)]
+        title = f"<b>{escape(self.name)}</b> <code>{escape(self.id)}</code>"
+        return f"<div>{title}<table>{''.join(lines)}</table></div>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`medgraft build`, `update` and `diff`, as a user calls them."""
+"""`medgraft build`, `update`, `diff` and `export`, as a user calls them."""
 
 import json
 
@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 import kg
-from kg.cli import build, diff, update
+from kg.cli import build, diff, export, update
 from loaders import MedgraftError
 from tests.conftest import TINY_SOURCES
 
@@ -15,6 +15,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 app.command("build")(build)
 app.command("update")(update)
 app.command("diff")(diff)
+app.command("export")(export)
 
 
 def _run(*arguments, code=0):
@@ -80,3 +81,11 @@ def test_diff(tmp_path, tiny_graph, newer):
 @pytest.mark.parametrize("command", ["build", "update", "diff"])
 def test_help_shows_an_example(command):
     assert "Example" in _run(command, "--help")
+
+
+def test_export(tiny_graph, tmp_path):
+    assert "edges.tsv" in _run("export", tiny_graph, "--out", tmp_path / "kgx")
+    assert _json("export", tiny_graph, "--out", tmp_path / "ml", "--format", "graphml")["rows"]["edges"] == 14
+    text = _run("export", tiny_graph, "--out", tmp_path / "import", "--format", "neo4j-admin")
+    assert "neo4j-admin database import full neo4j --nodes=" in text
+    _run("export", tiny_graph, "--out", tmp_path / "x", "--format", "dot", code=2)

@@ -66,3 +66,13 @@ def test_cypher_and_stats(tiny_graph):
 def test_help_shows_an_example(command):
     text = _run("query", *command, "--help")
     assert "Example" in text or not command
+
+
+def test_paths_and_pictures(tiny_graph, tmp_path):
+    assert "part_of" in _run("query", "paths", tiny_graph, "TINY:0000006", "TINY:0000003")
+    ranked = _json("query", "paths", tiny_graph, "TINY:0000006", "TINY:0000003", "-k", "1")
+    assert len(ranked) == 1 and 0 < ranked[0]["score"] <= 1
+    text = _run("query", "paths", tiny_graph, "TINY:0000006", "TINY:0000003", "--relation", "is_a", "--max-length", 1)
+    assert "no path" in text
+    assert str(tmp_path / "a.svg") in _run("query", "picture", tiny_graph, "TINY:0000002", "--out", tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").read_text().startswith("<svg")
