@@ -27,8 +27,7 @@ from loaders.identifiers import normal_id
 from loaders.records import Concept, Triple
 
 if TYPE_CHECKING:
-    import networkx as nx
-
+    from kg.networks import Network
     from kg.similarity import Hierarchy
 
 Direction = Literal["both", "out", "in"]
@@ -266,7 +265,7 @@ class Graph:
             return None
         return self._triples_along(ids, None)
 
-    def subgraph(self, ids: Iterable[str], hops: int = 1) -> "nx.MultiDiGraph":
+    def subgraph(self, ids: Iterable[str], hops: int = 1) -> "Network":
         """The concepts within so many steps of the given ones, and all triples among them, as a networkx graph.
 
         Nodes have `name` and `types`, edges are keyed by their relation and have `relation` and `sources`.
@@ -276,7 +275,7 @@ class Graph:
         near = list(reachable({self._resolve(id) for id in ids}, self._around, max_steps=hops))
         return network(self._concepts(near), self._leaving(near))
 
-    def to_networkx(self) -> "nx.MultiDiGraph":
+    def to_networkx(self) -> "Network":
         """All of the graph as a networkx graph, like `subgraph`; takes about 2 kB of memory a triple."""
         from kg.networks import network
 
@@ -288,12 +287,15 @@ class Graph:
         Args:
             ids: one concept or several, which are drawn larger.
             hops: how far the neighbourhood goes.
-            limit: concepts drawn at most, the nearest first, then by id; the picture says how many are left out.
+            limit: concepts drawn at most: the nearest, among these parents and children, then by id; the picture says
+                how many are left out.
         """
         from kg.networks import network, picture
 
         centre = sorted({self._resolve(id) for id in ([ids] if isinstance(ids, str) else ids)})
-        near = list(reachable(centre, self._around, max_steps=hops))
+        steps = reachable(centre, self._around, max_steps=hops)
+        kin = {other for walk in (self._up, self._down) for others in walk(centre).values() for other in others}
+        near = sorted(steps, key=lambda id: (steps[id], id not in kin, id))
         shown = near[: max(limit, len(centre))]
         part = network(self._concepts(shown), self._leaving(shown))
         return Picture(picture(part, centre), len(near) - len(shown))

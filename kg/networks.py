@@ -15,17 +15,19 @@ import networkx as nx
 
 from loaders.records import Concept, Triple
 
+Network = nx.MultiDiGraph
+
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")  # no characters of XML
 _COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9d755d", "#ff9da6")
-_WIDTH, _HEIGHT, _MARGIN = 860, 560, 70
+_WIDTH, _HEIGHT, _MARGIN = 960, 580, 110
 _SHOWN = 34  # characters of a name in a picture
 _TRIED = 2_000  # paths that are looked at, for those that are short enough
 DAMPING = 0.4
 
 
-def network(concepts: Iterable[Concept], triples: Iterable[Triple]) -> "nx.MultiDiGraph":
+def network(concepts: Iterable[Concept], triples: Iterable[Triple]) -> Network:
     """Concepts and triples as a networkx graph; triples with an end outside are left out."""
-    result: nx.MultiDiGraph = nx.MultiDiGraph()
+    result: Network = nx.MultiDiGraph()
     for concept in concepts:
         result.add_node(concept.id, name=concept.name, types=concept.types)
     for triple in triples:
@@ -36,12 +38,12 @@ def network(concepts: Iterable[Concept], triples: Iterable[Triple]) -> "nx.Multi
     return result
 
 
-def write_graphml(network: "nx.MultiDiGraph", path: Path) -> None:
+def write_graphml(network: Network, path: Path) -> None:
     """Write GraphML, with lists as text joined by `|`; characters that XML cannot hold become `?`.
 
     Format: http://graphml.graphdrawing.org/specification.html
     """
-    plain: nx.MultiDiGraph = nx.MultiDiGraph()
+    plain: Network = nx.MultiDiGraph()
     for node, data in network.nodes(data=True):
         plain.add_node(_clean(node), name=_clean(data["name"]), types=_clean("|".join(data["types"])))
     for number, (head, tail, data) in enumerate(network.edges(data=True)):
@@ -77,7 +79,7 @@ def informative_paths(
     return [(path, math.exp(-cost)) for cost, _, path in ranked[:k]]
 
 
-def picture(network: "nx.MultiDiGraph", centre: Collection[str] = ()) -> str:
+def picture(network: Network, centre: Collection[str] = ()) -> str:
     """A small graph as an SVG: concepts coloured by their first type, those of `centre` larger, edges with names.
 
     The same graph gives the same picture. Meant for up to some forty concepts.
