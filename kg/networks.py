@@ -9,13 +9,13 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import networkx as nx
 
 from loaders.records import Concept, Triple
 
-Network = nx.MultiDiGraph
+Network: TypeAlias = nx.MultiDiGraph
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")  # no characters of XML
 _COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9d755d", "#ff9da6")
