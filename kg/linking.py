@@ -1,25 +1,15 @@
-"""Linking text to the graph's concepts: mentions by dictionary, candidates by spelling, scispaCy's seams around them.
-
-`Linker` needs no spaCy pipeline. For spaCy users it is a scispaCy `CandidateGenerator` over a scispaCy
-`KnowledgeBase`, and a pipeline component whose links lie in `Span._.kb_ents`:
-
-    nlp = spacy.blank("en")
-    nlp.add_pipe("abbreviation_detector")
-    nlp.add_pipe("medgraft_linker", config={"folder": "linkers/hpo"})
-    nlp("The boy had absence seizures.").ents[0]._.kb_ents    # [("HP:0002121", 1.0), ...]
+"""Linking text to the graph's concepts: mentions by dictionary, candidates by spelling.
 
 A candidate's score is 1.0 if one of the concept's names equals the text after normalisation (`kg.matching`), else the
 cosine of their character 3-grams (`kg.alias_index`). Order: names that match, then score, then whether the name is the
-preferred one, then the concept's id; nothing is left to chance.
+preferred one, then the concept's id; nothing is left to chance. spaCy's and scispaCy's seams are in `kg.linking_pipe`.
 """
 
 import json
-import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,25 +18,19 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
-from scispacy.abbreviation import AbbreviationDetector, filter_matches, find_abbreviation
-from scispacy.candidate_generation import CandidateGenerator, MentionCandidate
-from scispacy.linking import EntityLinker
-from scispacy.linking_utils import Entity, KnowledgeBase
-from spacy.language import Language
-from spacy.tokens import Doc
-from spacy.util import filter_spans
-from spacy.vocab import Vocab
 
+from kg.abbreviations import abbreviations
 from kg.alias_index import AliasIndex, alias_table, distinct_spellings, select_concepts
 from kg.matching import Dictionary, Span
 from loaders.errors import InputError, MedgraftError
 from loaders.folders import new_folder
 from loaders.records import Candidate, Document, Mention
 
+if TYPE_CHECKING:
+    from kg.linking_pipe import LinkerComponent
+
 FORMAT = 1
 _FILES = ("linker.json", "aliases.parquet", "concepts.parquet", "index.safetensors")
-_TOKEN = re.compile(r"[^\s()\[\],;:.!?\"\u201c\u201d/]+|[()\[\],;:.!?\"\u201c\u201d/]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Linker:
@@ -158,20 +142,23 @@ class Linker:
             self._remembered[text, k] = candidates
         return [self._remembered[text, k] for text in texts]
 
-    @cached_property
-    def knowledge_base(self) -> KnowledgeBase:
-        """The concepts as a scispaCy `KnowledgeBase`."""
-        aliases: dict[str, list[str]] = {}
-        for concept_id, alias in zip(self._concept_id, self._alias, strict=True):
-            aliases.setdefault(concept_id, []).append(alias)
-        return KnowledgeBase(
-            Entity(c["id"], c["name"], sorted(set(aliases.get(c["id"], []))), c["types"], c["definition"])
-            for c in self._concepts.to_pylist()
-        )
-
     def component(self, *, mentions: bool = True, k: int = 30, threshold: float = 0.7) -> "LinkerComponent":
-        """A spaCy pipeline component with this linker inside; see `LinkerComponent`."""
+        """A spaCy pipeline component with this linker inside; see `kg.linking_pipe`."""
+        from kg.linking_pipe import LinkerComponent
+
         return LinkerComponent(self, mentions=mentions, k=k, threshold=threshold)
+
+    @property
+    def concepts(self) -> pa.Table:
+        """The concepts that are linked to: id, name, types, definition; ascending by id."""
+        return self._concepts
+
+    def names(self) -> dict[str, list[str]]:
+        """The names by which each concept is found, sorted."""
+        names: dict[str, set[str]] = {}
+        for concept_id, alias in zip(self._concept_id, self._alias, strict=True):
+            names.setdefault(concept_id, set()).add(alias)
+        return {concept_id: sorted(aliases) for concept_id, aliases in names.items()}
 
     def save(self, folder: str | Path) -> None:
         """Write the linker as a folder of Parquet, safetensors and JSON; it loads without the graph."""
@@ -242,7 +229,7 @@ class Linker:
 
     def _mentions(self, text: str) -> list[tuple[Span, str]]:
         """Spans with the text to find candidates for: their own, or the long form that the text gives for them."""
-        long_forms = _abbreviations(text)
+        long_forms = {short: text[slice(*long)] for short, long in abbreviations(text).items()}
         defined = {text[start:end] for start, end in long_forms}
         found = []
         for span in self._dictionary.find(text, nested=self.nested):
@@ -302,55 +289,6 @@ class Linker:
         return candidates
 
 
-class GraphCandidateGenerator(CandidateGenerator):  # type: ignore[misc]
-    """scispaCy's seam: candidates from a `Linker`, for `EntityLinker(candidate_generator=...)`."""
-
-    def __init__(self, linker: Linker) -> None:
-        # Not super().__init__: it would load, and first download, scispaCy's own index.
-        self.linker = linker
-        self.kb = linker.knowledge_base
-        self.verbose = False
-
-    def __call__(self, mention_texts: list[str], k: int) -> list[list[MentionCandidate]]:
-        """For each text at most `k` candidates, best first."""
-        return [
-            [MentionCandidate(c.concept_id, [c.alias], [c.score]) for c in candidates]
-            for candidates in self.linker.candidates_batch(mention_texts, k=k)
-        ]
-
-
-class LinkerComponent:
-    """A spaCy component: mentions from the dictionary into `doc.ents`, links into `Span._.kb_ents` by scispaCy.
-
-    With `mentions`, what the dictionary finds is added to the entities that the pipeline has found so far, which keep
-    their place. Unlike scispaCy's default, concepts without a definition are linked too.
-    """
-
-    def __init__(self, linker: Linker, *, mentions: bool, k: int, threshold: float) -> None:
-        self.linker = linker
-        self.mentions = mentions
-        self.entity_linker = EntityLinker(
-            candidate_generator=GraphCandidateGenerator(linker), k=k, threshold=threshold, filter_for_definitions=False
-        )
-
-    def __call__(self, doc: Doc) -> Doc:
-        """Link one document in place."""
-        if self.mentions:
-            spans = [
-                doc.char_span(m.start, m.end, label=m.type or "CONCEPT", alignment_mode="expand")
-                for m in self.linker(doc.text, k=1)
-            ]
-            taken = {token.i for ent in doc.ents for token in ent}
-            free = [s for s in spans if s is not None and not taken.intersection(range(s.start, s.end))]
-            doc.ents = (*doc.ents, *filter_spans(free))
-        return self.entity_linker(doc)
-
-
-@Language.factory("medgraft_linker", default_config={"mentions": True, "k": 30, "threshold": 0.7})
-def _make_component(nlp: Language, name: str, folder: str, mentions: bool, k: int, threshold: float) -> LinkerComponent:
-    return Linker.load(folder).component(mentions=mentions, k=k, threshold=threshold)
-
-
 def _read(path: Path, reader: Any) -> Any:
     try:
         return reader(path)
@@ -360,40 +298,9 @@ def _read(path: Path, reader: Any) -> Any:
         ) from error
 
 
-def _abbreviations(text: str) -> dict[tuple[int, int], str]:
-    """Where the text uses an abbreviation that it defines, as in "vestibular schwannoma (VS)", with the long form.
+def __getattr__(name: str) -> Any:
+    if name == "_make_component":  # where installations of before know spaCy's factory to be
+        from kg.linking_pipe import _make_component
 
-    By scispaCy's detector (Schwartz and Hearst 2003). spaCy's tokenizer takes quadratic time on long runs of
-    punctuation, so tokens are cut by a plain expression here.
-    """
-    if "(" not in text:
-        return {}
-    tokens = list(_TOKEN.finditer(text))
-    # Lone surrogates have no place in spaCy's string store. A vocabulary of its own for each text, lest it grow.
-    words = [_SURROGATE.sub("\ufffd", t[0]) for t in tokens]
-    spaces = [text[t.end() : t.end() + 1].isspace() for t in tokens]
-    bracketed = _bracketed(words)
-    if not bracketed:
-        return {}
-    doc = Doc(Vocab(), words=words, spaces=spaces)
-    defined = [pair for pair in filter_matches(bracketed, doc) if find_abbreviation(*pair)[1] is not None]
-    if not defined:
-        return {}
-    found: dict[tuple[int, int], str] = {}
-    for long, shorts in AbbreviationDetector(doc).find_matches_for(
-        defined, doc
-    ):  # of a pipeline it reads the vocab only
-        long_form = text[tokens[long.start].start() : tokens[long.end - 1].end()]
-        for short in shorts:
-            found[tokens[short.start].start(), tokens[short.end - 1].end()] = long_form
-    return dict(sorted(found.items()))
-
-
-def _bracketed(words: list[str]) -> list[tuple[int, int, int]]:
-    """What stands in brackets, as matches (0, start, end) for scispaCy's `filter_matches`.
-
-    Its own pattern goes from a bracket to every later closing one, in a time that grows with the square of their
-    number; beyond eight words it drops them again, so they are not sought here.
-    """
-    opened = [i for i, word in enumerate(words) if word == "("]
-    return [(0, i + 1, j) for i in opened for j in range(i + 2, min(i + 10, len(words))) if words[j] == ")"]
+        return _make_component
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,8 +19,8 @@ DOORS = {
     "neo4j": "kg/store_neo4j.py",
     "networkx": "kg/networks.py",
     "pykeen": "kg/training_loop.py",
-    "scispacy": "kg/linking.py",
-    "spacy": "kg/linking.py",
+    "scispacy": "kg/linking_pipe.py",
+    "spacy": "kg/linking_pipe.py",
     "tokenizers": "lm/encoder.py",
     "transformers": "lm/encoder.py",
 }

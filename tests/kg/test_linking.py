@@ -5,15 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
-import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scispacy.abbreviation import AbbreviationDetector
-from scispacy.linking import EntityLinker
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from kg.alias_index import AliasIndex
-from kg.linking import GraphCandidateGenerator, Linker, _abbreviations
+from kg.linking import Linker
 from loaders.errors import InputError, MedgraftError
 from loaders.records import Candidate, Mention
 
@@ -101,14 +98,6 @@ def test_an_abbreviation_means_what_the_text_says(linker):
     assert read(linker("A VSD and vsd.")) == [("VSD", "HP:5")]
 
 
-def test_abbreviations_are_scispacys(linker):
-    nlp = spacy.blank("en")
-    detector = AbbreviationDetector(nlp)
-    text = "Neurofibromatosis type 2 (NF-2) and absent radius (AR); (see (a)) AR with NF-2 (the NF-2 gene) in AR."
-    theirs = {(s.start_char, s.end_char): s._.long_form.text for s in detector(nlp(text))._.abbreviations}
-    assert theirs and _abbreviations(text) == theirs
-
-
 def test_candidates_are_exact_hits_first_then_by_score_preferred_name_and_id(linker):
     assert linker.candidates("seizures", k=3) == (
         Candidate("DIS:1", 1.0, "Seizure"),
@@ -180,34 +169,6 @@ def test_suppressed_names_stay_out_and_every_name_is_counted(linker):
     assert read(linker("fit of the brain")) == []
     assert linker.counts == {"kept": 14, "other language": 1, "suppressed": 1}
     assert sum(linker.counts.values()) == GRAPH.table("names").num_rows
-
-
-def test_scispacy_users_find_links_where_they_expect_them(linker, tmp_path):
-    linker.save(tmp_path / "linker")
-    nlp = spacy.blank("en")
-    nlp.add_pipe("abbreviation_detector")
-    nlp.add_pipe("medgraft_linker", config={"folder": str(tmp_path / "linker"), "k": 5})
-    doc = nlp("A vestibular schwannoma (VS) and 🫀 seizures.")
-    assert [(e.text, e.label_, e._.kb_ents[0]) for e in doc.ents] == [
-        ("vestibular schwannoma", "Phenotype", ("HP:3", 1.0)),
-        ("VS", "Phenotype", ("HP:3", 1.0)),
-        ("seizures", "Disease", ("DIS:1", 1.0)),
-    ]
-    plain = EntityLinker(candidate_generator=GraphCandidateGenerator(linker), filter_for_definitions=False)
-    assert plain.kb.cui_to_entity["HP:3"].aliases == ["Acoustic neuroma", "Vestibular schwannoma"]
-    doc = spacy.blank("en")("seizures")
-    doc.ents = [doc.char_span(0, 8, label="X")]
-    assert plain(doc).ents[0]._.kb_ents[:2] == [("DIS:1", 1.0), ("HP:1", 1.0)]
-    assert GraphCandidateGenerator(linker)([], 5) == []
-
-
-def test_entities_of_the_pipeline_keep_their_place(linker):
-    doc = spacy.blank("en")("absence seizures, heart anomaly")
-    doc.ents = [doc.char_span(8, 16, label="MINE")]
-    assert [(e.text, e.label_) for e in linker.component()(doc).ents] == [("seizures", "MINE")], (
-        "heart anomaly has no name"
-    )
-    assert linker.component(mentions=False)(spacy.blank("en")("seizures")).ents == ()
 
 
 def test_save_and_load_give_the_same_linker_and_the_same_bytes(linker, tmp_path):
