@@ -136,13 +136,14 @@ class GraphTables:
         MedgraftError: there is no graph, no server, or no access.
     """
 
-    def __init__(self, where: str | Path) -> None:
+    def __init__(self, where: str | Path, *, updating: bool = False) -> None:
+        """`updating`: also a database whose update was cut off, as it is."""
         self.where = str(where)
         self._store: Any = None
         if "://" in self.where:
             from kg.store_neo4j import Neo4jStore
 
-            self._store = Neo4jStore(self.where)
+            self._store = Neo4jStore(self.where, updating=updating)
             self.manifest: dict[str, Any] = self._store.manifest
         else:
             self.manifest = read_manifest(Path(where))
@@ -200,18 +201,6 @@ def compare(old: GraphTables, new: GraphTables) -> Diff:
         relations=_grouped(relations),
         _tables=tables,
     )
-
-
-def table_changes(old: pa.Table, new: pa.Table, name: str) -> tuple[pa.Table, pa.Table]:
-    """The rows of one table of a snapshot that are only in the old one, and those that are only in the new one.
-
-    Both are sorted as in a snapshot. A row that has changed is in both results: as it was, and as it is. Rows are
-    compared value by value, lists included.
-    """
-    removed, added, changed = _compare(old.to_batches(_READ), new.to_batches(_READ), name)
-    before = changed.select([f"old_{column}" for column in SCHEMAS[name].names]).rename_columns(SCHEMAS[name].names)
-    after = changed.select(SCHEMAS[name].names)
-    return pa.concat_tables([removed, before]), pa.concat_tables([added, after])
 
 
 def _compare(

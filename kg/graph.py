@@ -161,12 +161,8 @@ class Graph:
         relation, turned = self._relation(relation)
         if turned and direction != "both":
             direction = "in" if direction == "out" else "out"
-        id = self._resolve(id)
-        rows = []
-        if direction != "in":
-            rows += self._store.run(_OUT, id=id)
-        if direction != "out":
-            rows += self._store.run(_IN, id=id)
+        # Most ids are those of concepts with triples: what the id means is asked only where nothing is found.
+        rows = self._touching(id, direction) or self._touching(self._resolve(id), direction)
         return _triples(row for row in rows if relation in (None, row["relation"]))
 
     def evidence(self, head: str, relation: str, tail: str) -> list[dict[str, Any]]:
@@ -465,6 +461,11 @@ class Graph:
     def _batched(self, query: str, ids: Sequence[str], **parameters: Any) -> Iterator[dict[str, Any]]:
         for start in range(0, len(ids), _BATCH):
             yield from self._store.run(query, ids=ids[start : start + _BATCH], **parameters)
+
+    def _touching(self, id: str, direction: Direction) -> list[dict[str, Any]]:
+        """The triples of the concept with exactly this id."""
+        rows = [] if direction == "in" else self._store.run(_OUT, id=id)
+        return rows if direction == "out" else rows + self._store.run(_IN, id=id)
 
     def _along(self, ids: Collection[str], relations: list[str] | None) -> dict[str, list[str]]:
         """Neighbours over the relations, in either direction."""

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError
 from tqdm import tqdm
 
+from kg.differences import Diff
 from kg.layout import LOADER, PLACES, SEARCH, relationship_type, stored_rows, table_of, type_labels
 from kg.snapshot import SCHEMAS, read_table
 from loaders.errors import MedgraftError
@@ -76,15 +77,18 @@ _TABLES = {
 class Neo4jStore:
     """A database that `load_database` has filled. Reads only."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, updating: bool = False) -> None:
+        """Open a database; with `updating` also one whose update was cut off, as it is."""
         self._tables: dict[str, pa.Table] = {}
         self._driver, self._database = _open(uri)
         try:
-            meta = self._meta(uri)
+            meta = self._meta(uri, updating)
         except BaseException:
             self._driver.close()
             raise
         self.manifest: dict[str, Any] = json.loads(meta["manifest"])
+        if meta["state"] == "updating":
+            self.manifest["fingerprint"] = ""  # it holds a bit of both graphs
 
     def run(self, cypher: str, **parameters: Any) -> list[dict[str, Any]]:
         """The rows of a query, as dictionaries.
@@ -127,7 +131,7 @@ class Neo4jStore:
         self._driver.close()
         self._tables.clear()
 
-    def _meta(self, uri: str) -> dict[str, Any]:
+    def _meta(self, uri: str, updating: bool) -> dict[str, Any]:
         rows = self.run("MATCH (g:MedgraftGraph {key: 'graph'}) RETURN g.state AS state, g.manifest AS manifest")
         if not rows:
             raise MedgraftError(f"{uri} holds no graph of medgraft; load one with `medgraft build SOURCE --to {uri}`")
@@ -136,7 +140,9 @@ class Neo4jStore:
                 f"{uri} was imported offline and has no indexes yet; run `medgraft build GRAPH --to {uri}` "
                 "with the same graph folder to add them and to check it"
             )
-        if rows[0]["state"] != "complete":
+        if rows[0]["state"] == "updating" and not updating:
+            raise MedgraftError(f"the update of {uri} is not finished; run the same `medgraft update` again")
+        if rows[0]["state"] not in ("complete", "updating"):
             raise MedgraftError(
                 f"the load into {uri} is not finished; run the same `medgraft build` again to continue it"
             )
@@ -208,6 +214,39 @@ def load_database(uri: str, folder: Path, manifest: Mapping[str, Any]) -> None:
         loader.set_meta(state="complete")
 
 
+def update_database(uri: str, changes: Diff, manifest: Mapping[str, Any]) -> None:
+    """Make a database hold the graph of the manifest, writing only what changes from the graph that it holds.
+
+    An update that was cut off leaves the database as one that only another update opens; it goes on from there.
+
+    Raises:
+        MedgraftError: no access, or the database does not hold afterwards what the manifest counts.
+    """
+    from kg.neo4j_changes import statements
+
+    driver, database = _open(uri)
+    with driver, _plain_errors():
+        loader = _Loader(driver, database, uri)
+        loader.set_meta(state="updating")
+        with (
+            tqdm(desc="updating Neo4j", unit=" rows", unit_scale=True, disable=None) as bar,
+            driver.session(database=database) as session,
+        ):
+            for query, rows in statements(changes, loader.next_rows()):
+                for start in range(0, rows.num_rows, _BATCH):
+                    batch = rows.slice(start, _BATCH)
+                    session.execute_write(_run, query, batch.to_pylist())
+                    bar.update(batch.num_rows)
+        different = loader.differences(manifest)
+        if different:
+            raise MedgraftError(
+                f"{uri} does not hold what was sent ({different}); load it anew with `medgraft build GRAPH --to {uri}`"
+            )
+        loader.set_meta(
+            state="complete", fingerprint=manifest["fingerprint"], manifest=json.dumps(manifest), loader=LOADER
+        )
+
+
 class _Loader:
     """One load into one database."""
 
@@ -229,6 +268,12 @@ class _Loader:
 
     def set_meta(self, **values: Any) -> None:
         self.write("MERGE (g:MedgraftGraph {key: 'graph'}) SET g += $values", values=values)
+
+    def next_rows(self) -> dict[str, int]:
+        """The first free number for each label whose nodes are numbered."""
+        query = "MATCH (n:{label}) RETURN coalesce(max(n.row), -1) + 1 AS row"
+        numbered = ("Name", "Exclusion", "Mapping", "Attribute")
+        return {label: self.write(query.format(label=label))[0]["row"] for label in numbered}
 
     def clear(self) -> None:
         """Remove the earlier graph, in transactions of bounded size."""
@@ -278,6 +323,10 @@ def _check_owner(loader: _Loader) -> dict[str, Any] | None:
             f"{loader.uri} holds data that medgraft has not written; give the graph a database of its own"
         )
     return meta
+
+
+def _run(transaction: neo4j.ManagedTransaction, query: str, rows: list[dict[str, Any]]) -> None:
+    transaction.run(query, rows=rows).consume()
 
 
 def _write_batch(transaction: neo4j.ManagedTransaction, query: str, rows: list[dict[str, Any]], number: int) -> None:

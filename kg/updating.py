@@ -140,10 +140,10 @@ def _update_folder(graph: Path, asked: _Asked) -> UpdateReport:
 
 
 def _update_database(uri: str, asked: _Asked) -> UpdateReport:
-    from kg.store_neo4j import load_database
+    from kg.store_neo4j import update_database
 
     with tempfile.TemporaryDirectory(prefix="medgraft-") as aside:
-        with closing(GraphTables(uri)) as earlier:
+        with closing(GraphTables(uri, updating=True)) as earlier:
             if len(asked.paths) == 1 and is_graph(asked.paths[0]):
                 folder, retiring = asked.paths[0], _Retiring()
                 manifest = read_manifest(folder)
@@ -151,7 +151,7 @@ def _update_database(uri: str, asked: _Asked) -> UpdateReport:
                 folder = Path(aside)
                 manifest, retiring = _write_snapshot(folder, earlier, asked, None)
             changes = compare(earlier, GraphTables(folder))
-        load_database(uri, folder, manifest)  # the whole of it
+            update_database(uri, changes, manifest)
     return _report(uri, changes, manifest, retiring, asked)
 
 

@@ -86,7 +86,7 @@ class Neo4jHome:
     """The home of a server that is not running yet: its folder, its settings, its password."""
 
     def __init__(self, folder: Path, heap: str = "1g") -> None:
-        self.folder, self.port, self.password = folder, _free_port(), secrets.token_urlsafe(16)
+        self.folder, self.port, self.password = folder, _free_port(), secrets.token_hex(16)
         self.java = ["java", f"-Xmx{heap}", "-Xss4m", "-cp", f"{neo4j_jars()}/*"]
         self.environment = {"NEO4J_HOME": str(folder), "NEO4J_CONF": str(folder / "conf")}
         (folder / "conf").mkdir(exist_ok=True)

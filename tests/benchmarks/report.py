@@ -84,6 +84,16 @@ def write(name: str, seed: int, figures: dict[str, object]) -> Path:
     return path
 
 
+def earlier(name: str) -> dict[str, object]:
+    """The figures of an earlier run at the same scale, for a run of some parts to add to."""
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text())
+    figures: dict[str, object] = content["figures"] if content["scale"] == ("small" if small() else "full") else {}
+    return figures
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under their headings."""
     from rich.console import Console

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kg
-from kg import differences
-from kg.differences import KEYS, diff, table_changes
+from kg.differences import KEYS, _compare, diff
 from kg.snapshot import SCHEMAS
 from loaders import MedgraftError
 from tests.conftest import TINY_SOURCES
@@ -42,12 +41,13 @@ def _hashable(table):
 @pytest.mark.parametrize("piece", [1, 3, 1000])
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_table_changes_are_the_differences_of_sets(name, piece, data):
+def test_changes_are_the_differences_of_sets(name, piece, data):
     old, new = (_sorted_table(data.draw(st.lists(_row(name), max_size=12)), name) for _ in range(2))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(differences, "_READ", piece)
-        removed, added = table_changes(old, new, name)
+    removed, added, changed = _compare(old.to_batches(piece), new.to_batches(piece), name)
     assert removed.schema == added.schema == SCHEMAS[name]
+    columns = SCHEMAS[name].names
+    before = changed.select([f"old_{column}" for column in columns]).rename_columns(columns)
+    removed, added = pa.concat_tables([removed, before]), pa.concat_tables([added, changed.select(columns)])
     assert sorted(_hashable(removed)) == sorted(set(_hashable(old)) - set(_hashable(new)))
     assert sorted(_hashable(added)) == sorted(set(_hashable(new)) - set(_hashable(old)))
 
