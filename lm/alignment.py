@@ -83,31 +83,55 @@ def windows(texts: Sequence[str], encoder: Encoder, max_pieces: int | None = Non
     Raises:
         MedgraftError: the window is longer than the encoder allows or leaves no room beside the stride.
     """
-    longest = encoder.max_pieces if max_pieces is None else max_pieces
-    capacity = longest - len(encoder.prefix_ids) - len(encoder.suffix_ids)
-    if longest > encoder.max_pieces:
-        raise MedgraftError(f"max_pieces is {longest}, but the encoder takes at most {encoder.max_pieces}")
-    if not 0 <= stride < capacity:
-        raise MedgraftError(f"max_pieces of {longest} leaves no room for a stride of {stride}; lower the stride")
+    capacity = _capacity(encoder, max_pieces, stride)
     result: list[Window] = []
     for document, (text, (ids, offsets)) in enumerate(zip(texts, encoder.pieces(texts), strict=True)):
-        spans, words, offsets = _align(text, offsets)
-        first = _starts(words)
-        cuts = _cuts(_atoms(first, capacity), capacity, stride)
-        owners = _owners(words, len(spans), cuts)
-        for number, (i, j) in enumerate(cuts):
-            owned = np.searchsorted(owners, number, side="left"), np.searchsorted(owners, number, side="right")
-            result.append(
-                Window(
-                    document,
-                    np.concatenate([encoder.prefix_ids, ids[i:j], encoder.suffix_ids]).astype(np.int64),
-                    _framed(offsets[i:j], encoder),
-                    _framed(words[i:j], encoder),
-                    _framed(first[i:j], encoder, fill=False),
-                    (int(owned[0]), int(owned[1])),
-                    spans,
-                )
+        cut = _Aligned.of(text, ids, offsets)
+        result += [
+            _window(document, cut.framed(i, j, encoder), owned, cut.spans)
+            for i, j, owned in cut.stretches(capacity, stride)
+        ]
+    return result
+
+
+def paired_windows(
+    firsts: Sequence[str],
+    seconds: Sequence[str],
+    encoder: Encoder,
+    max_pieces: int | None = None,
+    stride: int = 32,
+) -> list[Window]:
+    """Cut the second text of each pair into windows, every one with the whole first text before it.
+
+    The document of a window is the first text, a line break and the second: offsets, words and spans run over that. A
+    window is framed as `[CLS] first [SEP] second [SEP]` (in the tokenizer's own pieces). The words of the first text
+    are owned by the first window, those of the second as in `windows`.
+
+    Raises:
+        MedgraftError: the window is longer than the encoder allows, or a first text leaves no room for the second.
+    """
+    longest = _capacity(encoder, max_pieces, stride)
+    cut: dict[str, _Aligned] = {}
+    for some in (list(dict.fromkeys(firsts)), list(dict.fromkeys(seconds))):
+        cut |= {
+            t: _Aligned.of(t, *pieces) for t, pieces in zip(some, encoder.pieces(some), strict=True) if t not in cut
+        }
+    result: list[Window] = []
+    for document, (first, second) in enumerate(zip(firsts, seconds, strict=True)):
+        before, after = cut[first], cut[second].moved(len(first) + 1, len(cut[first].spans))
+        capacity = longest - len(before.ids) - len(encoder.suffix_ids)
+        if stride >= capacity:
+            raise MedgraftError(
+                f"{first[:40]!r}... has {len(before.ids)} pieces, which leaves no room for its context in windows of "
+                f"{longest}; shorten it, or raise max_pieces"
             )
+        spans = np.concatenate([before.spans, after.spans])
+        head = before.framed(0, len(before.ids), encoder)
+        for number, (i, j, (start, end)) in enumerate(cut[second].stretches(capacity, stride)):
+            tail = after.framed(i, j, encoder, prefix=False)
+            joined = tuple(np.concatenate(parts) for parts in zip(head, tail, strict=True))
+            owned = start + len(before.spans) if number else 0, end + len(before.spans)
+            result.append(_window(document, joined, owned, spans))
     return result
 
 
@@ -125,6 +149,60 @@ def collate(
     for extra in extras:
         batch |= extra(group)
     return batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Aligned:
+    """A text in pieces: ids (N,), offsets (N, 2), words (N,) and firsts (N,), and the spans (W, 2) of its words."""
+
+    ids: Array
+    offsets: Array
+    words: Array
+    first: Array
+    spans: Array
+
+    @classmethod
+    def of(cls, text: str, ids: Array, offsets: Array) -> "_Aligned":
+        spans, words, offsets = _align(text, offsets)
+        return cls(ids, offsets, words, _starts(words), spans)
+
+    def moved(self, characters: int, words: int) -> "_Aligned":
+        """The same behind so many characters and words."""
+        offsets = np.where(self.offsets >= 0, self.offsets + characters, -1)
+        return _Aligned(
+            self.ids, offsets, np.where(self.words >= 0, self.words + words, -1), self.first, self.spans + characters
+        )
+
+    def stretches(self, capacity: int, stride: int) -> list[tuple[int, int, tuple[int, int]]]:
+        """The pieces [i, j) of each window, and which words [start, end) of this text it owns."""
+        cuts = _cuts(_atoms(self.first, capacity), capacity, stride)
+        owners = _owners(self.words, len(self.spans), cuts)
+        borders = [(np.searchsorted(owners, n, "left"), np.searchsorted(owners, n, "right")) for n in range(len(cuts))]
+        return [(i, j, (int(start), int(end))) for (i, j), (start, end) in zip(cuts, borders, strict=True)]
+
+    def framed(self, i: int, j: int, encoder: Encoder, prefix: bool = True) -> tuple[Array, ...]:
+        """Ids, offsets, words and firsts of the pieces [i, j) with special pieces around them."""
+        before, after = encoder.prefix_ids if prefix else [], encoder.suffix_ids
+        ids = np.concatenate([before, self.ids[i:j], after]).astype(np.int64)
+        sides = len(before), len(after)
+        rest = ((self.offsets, -1), (self.words, -1), (self.first, False))
+        return ids, *(_framed(values[i:j], sides, fill) for values, fill in rest)
+
+
+def _window(document: int, parts: tuple[Array, ...], owned: tuple[int, int], spans: Array) -> Window:
+    ids, offsets, words, first = parts
+    return Window(document, ids, offsets, words, first, owned, spans)
+
+
+def _capacity(encoder: Encoder, max_pieces: int | None, stride: int) -> int:
+    """How many pieces of text a window of `max_pieces` holds."""
+    longest = encoder.max_pieces if max_pieces is None else max_pieces
+    capacity = longest - len(encoder.prefix_ids) - len(encoder.suffix_ids)
+    if longest > encoder.max_pieces:
+        raise MedgraftError(f"max_pieces is {longest}, but the encoder takes at most {encoder.max_pieces}")
+    if not 0 <= stride < capacity:
+        raise MedgraftError(f"max_pieces of {longest} leaves no room for a stride of {stride}; lower the stride")
+    return capacity
 
 
 def _align(text: str, offsets: Array) -> tuple[Array, Array, Array]:
@@ -206,8 +284,6 @@ def _owners(words: Array, count: int, cuts: list[tuple[int, int]]) -> Array:
     return owners
 
 
-def _framed(values: Array, encoder: Encoder, fill: int | bool = -1) -> Array:
+def _framed(values: Array, sides: tuple[int, int], fill: int | bool) -> Array:
     """With rows for the special pieces before and after."""
-    before, after = len(encoder.prefix_ids), len(encoder.suffix_ids)
-    widths = [(before, after)] + [(0, 0)] * (values.ndim - 1)
-    return np.pad(values, widths, constant_values=fill)
+    return np.pad(values, [sides] + [(0, 0)] * (values.ndim - 1), constant_values=fill)

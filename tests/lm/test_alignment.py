@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lm.alignment import Window, collate, windows, words_of
+from lm.alignment import Window, collate, paired_windows, windows, words_of
 from lm.encoder import Encoder
 from loaders.errors import MedgraftError
 
@@ -221,3 +221,33 @@ def test_impossible_sizes_are_named(encoder: Encoder) -> None:
         windows(["a"], encoder, max_pieces=512)
     with pytest.raises(MedgraftError, match="lower the stride"):
         windows(["a"], encoder, max_pieces=16, stride=14)
+
+
+@relaxed
+@given(first=any_text, second=any_text, room=st.integers(5, 30), stride=st.integers(0, 3))
+def test_pairs_are_windows_over_the_second_text_with_the_first_before_each(
+    encoder: Encoder, first: str, second: str, room: int, stride: int
+) -> None:
+    before = windows([first], encoder)
+    if len(before) > 1 or len(before[0]) + room > encoder.max_pieces:
+        return
+    made = paired_windows([first], [second], encoder, len(before[0]) + room, stride)
+    alone = windows([second], encoder, room + 1, stride)  # the pair's windows have one special piece less in the middle
+    assert len(made) == len(alone)
+    moved = len(first) + 1
+    for pair, single in zip(made, alone, strict=True):
+        head, tail = len(before[0]), len(single) - len(encoder.prefix_ids)
+        assert pair.input_ids.tolist() == [*before[0].input_ids, *single.input_ids[-tail:]]
+        assert (pair.offsets[:head] == before[0].offsets).all()
+        assert (pair.offsets[head:] == np.where(single.offsets >= 0, single.offsets + moved, -1)[-tail:]).all()
+        assert (pair.first[head:] == single.first[-tail:]).all()
+    owned = [n for window in made for n in range(*window.owned)]
+    assert owned == list(range(len(made[0].word_spans)))
+    words = [(first + "\n" + second)[i:j] for i, j in spans_of(made)]
+    assert words == [first[i:j] for i, j in spans_of(before)] + [second[i:j] for i, j in spans_of(alone)]
+
+
+def test_a_question_that_leaves_no_room_is_named(encoder: Encoder) -> None:
+    with pytest.raises(MedgraftError, match="'aspirin aspirin.* has 30 pieces, which leaves no room"):
+        paired_windows(["aspirin " * 30], ["nausea"], encoder, 34, 2)
+    assert paired_windows([], [], encoder) == []
