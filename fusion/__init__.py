@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from fusion.explanation import Effect, Explanation
     from fusion.knowledge import KnowledgeTable
     from fusion.model import FusedEncoder, FusedModel
+    from fusion.question_corpora import QuestionCorpus, load_questions
+    from fusion.questions import QuestionModel
     from fusion.quickstart import run_quickstart
     from fusion.relations import RelationModel
+    from fusion.reliability import Reliability, reliability
     from fusion.tagging import TaggingModel
     from fusion.tasks import load
     from fusion.training import train
@@ -27,10 +30,15 @@ __all__ = [
     "Knowledge",
     "KnowledgeAttention",
     "KnowledgeTable",
+    "QuestionCorpus",
+    "QuestionModel",
     "RelationModel",
+    "Reliability",
     "TaggingModel",
     "load",
     "load_corpus",
+    "load_questions",
+    "reliability",
     "run_quickstart",
     "train",
 ]
@@ -44,10 +52,15 @@ _HOMES = {
     "Knowledge": "attention",
     "KnowledgeAttention": "attention",
     "KnowledgeTable": "knowledge",
+    "QuestionCorpus": "question_corpora",
+    "QuestionModel": "questions",
     "RelationModel": "relations",
+    "Reliability": "reliability",
     "TaggingModel": "tagging",
     "load": "tasks",
     "load_corpus": "corpora",
+    "load_questions": "question_corpora",
+    "reliability": "reliability",
     "run_quickstart": "quickstart",
     "train": "training",
 }

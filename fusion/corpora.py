@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loaders import Document, MedgraftError, read_gsc, read_pubtator
-from loaders.folders import sha256
+from loaders.lines import open_bytes, reading
 
 DATA_VARIABLE = "MEDGRAFT_DATA"
 
@@ -44,6 +44,9 @@ class Home:
     files: dict[str, tuple[str, str]]
 
 
+_PUBMEDQA = "1cbae8e92f72f20c8d3747cbb3bf5bc53554d997"
+_COVID_QA = "471a9d888160b9e5c33f8e42e2a34c1eb4866766"
+
 HOMES = {
     "bc5cdr": Home(
         "text/bc5cdr",
@@ -68,11 +71,34 @@ HOMES = {
             }.items()
         },
     ),
+    "pubmedqa": Home(
+        "text/pubmedqa",
+        f"https://github.com/pubmedqa/pubmedqa/archive/{_PUBMEDQA}.zip",
+        {
+            file: (f"pubmedqa-{_PUBMEDQA}/data/{file}", digest)
+            for file, digest in {
+                "ori_pqal.json": "8b3276be8942ebbd77f3ddcda12c1749bf0e490045a736fd8438ee40cf37a41d",
+                "test_ground_truth.json": "939fe566f09017d13b1ca64d2ddfee0bc2374b366048152997669cccedc44d51",
+            }.items()
+        },
+    ),
+    "covid_qa": Home(
+        "text/covid_qa",
+        f"https://github.com/deepset-ai/COVID-QA/archive/{_COVID_QA}.zip",
+        {
+            "200423_covidQA.json": (
+                f"COVID-QA-{_COVID_QA}/data/question-answering/200423_covidQA.json",
+                "ab310b4e39f726e087c8fa3d1787c73771dacddc584977204ebe3cc889ee1264",
+            )
+        },
+    ),
 }
 
 
 def find_corpus(name: str, *, download: bool = False) -> Path | None:
     """The folder that holds the corpus, every file checked; None if it is nowhere and may not be downloaded.
+
+    A file may lie there packed as `<name>.gz`.
 
     Raises:
         MedgraftError: a file differs from the published one, or the download fails.
@@ -80,13 +106,18 @@ def find_corpus(name: str, *, download: bool = False) -> Path | None:
     home = HOMES[name]
     for root in _roots():
         folder = root / home.folder
-        if all((folder / file).is_file() for file in home.files):
+        if all(packed_or_not(folder / file).is_file() for file in home.files):
             return _checked(folder, home)
     return _checked(_download(name, home), home) if download else None
 
 
 def load_corpus(name: str, *, download: bool = False) -> Corpus | None:
-    """BC5CDR (`bc5cdr`) or GSC+ (`gsc_plus`, which has no training part); None where `find_corpus` finds none."""
+    """BC5CDR (`bc5cdr`) or GSC+ (`gsc_plus`, which has no training part); None where `find_corpus` finds none.
+
+    Corpora of questions come from `fusion.load_questions`.
+    """
+    if name in ("pubmedqa", "covid_qa"):
+        raise MedgraftError(f"{name} is a corpus of questions; load it with fusion.load_questions")
     folder = find_corpus(name, download=download)
     if folder is None:
         return None
@@ -96,6 +127,12 @@ def load_corpus(name: str, *, download: bool = False) -> Corpus | None:
     parts = ("Training", "Development", "Test")
     train, dev, test = (tuple(read_pubtator(folder / f"CDR_{part}Set.PubTator.txt")) for part in parts)
     return Corpus(name, train, dev, test)
+
+
+def packed_or_not(path: Path) -> Path:
+    """The file itself, or `<name>.gz` if only that is there."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.is_file() and not path.is_file() else path
 
 
 def where_to_put(name: str) -> str:
@@ -124,10 +161,12 @@ def _cache() -> Path:
 
 def _checked(folder: Path, home: Home) -> Path:
     for file, (_, digest) in home.files.items():
-        if (found := sha256(folder / file)) != digest:
+        path = packed_or_not(folder / file)
+        with open_bytes(path) as content, reading(path):
+            found = hashlib.sha256(content.read()).hexdigest()
+        if found != digest:
             raise MedgraftError(
-                f"{folder / file} has SHA-256 {found[:12]}..., the published file {digest[:12]}...; "
-                "remove it and fetch it again"
+                f"{path} has SHA-256 {found[:12]}..., the published file {digest[:12]}...; remove it and fetch it again"
             )
     return folder
 

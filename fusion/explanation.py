@@ -133,7 +133,10 @@ def _explain_window(
         versions.insert(0, state.hidden)
     chunks = [torch.cat(versions[i : i + batch_size]) for i in range(0, len(versions), batch_size)]
     probabilities = torch.cat(
-        [model.network.output(model.encoder.upper(state, c)).softmax(dim=-1).cpu() for c in chunks]
+        [
+            (model.network.output(model.encoder.upper(state, c)) / model.settings.temperature).softmax(dim=-1).cpu()
+            for c in chunks
+        ]
     )
     found = []
     for mention, pieces in targets:

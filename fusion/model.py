@@ -106,7 +106,13 @@ class ModelSettings:
     relations: tuple[tuple[str, str, str], ...] = ()
     """Relation, head type, tail type."""
     threshold: float = 0.5
-    """Of a relation's probability."""
+    """Of a relation's probability; for answers with a span, of its logit against no answer."""
+    kind: str = ""
+    """Of the answers to questions; see `lm.questions`."""
+    max_windows: int | None = None
+    """Windows of a context that are read, the likeliest ones; all by default."""
+    temperature: float = 1.0
+    """By which logits are divided before they become confidence."""
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> "ModelSettings":
@@ -183,6 +189,23 @@ class FusedModel(ABC, Generic[Item]):
 
         A `threshold` among the scores is the one that the finished model uses.
         """
+
+    def calibrate(self, dev: Sequence[Item]) -> None:
+        """Choose the temperature on these items, so that a score of 0.8 is right four times in five."""
+        self.settings = self.at_temperature(1.0)
+        self.settings = self.at_temperature(self.fit_temperature(dev))
+
+    def at_temperature(self, temperature: float) -> ModelSettings:
+        """The settings with another temperature, under which the model predicts the same."""
+        return replace(self.settings, temperature=temperature)
+
+    @abstractmethod
+    def fit_temperature(self, dev: Sequence[Item]) -> float:
+        """The temperature under which the confidence fits these items best; predictions do not depend on it."""
+
+    @abstractmethod
+    def judged(self, gold: Sequence[Item], predicted: Sequence[Item]) -> list[tuple[float, bool]]:
+        """The score of each prediction, and whether it is right."""
 
     @abstractmethod
     def explain(self, item: str | Item) -> Sequence[Any]:

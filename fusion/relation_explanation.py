@@ -113,7 +113,7 @@ def _changes(
 
 def _probabilities(model: "RelationModel", batch: dict[str, Tensor]) -> Tensor:
     """(P, R) of the pairs."""
-    return model.network(batch).logits.sigmoid().cpu()
+    return (model.network(batch).logits / model.settings.temperature).sigmoid().cpu()
 
 
 def _without_knowledge(batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,16 +6,18 @@ every task; and into the pair, as the facts that the graph states between its tw
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
+from fusion.corpora import Corpus
 from fusion.facts import PairFact, PairFacts, codes_tensor
 from fusion.knowledge import KnowledgeTable
 from fusion.model import DocumentModel, Extra, ModelSettings, TrainingData, fused_encoder
 from kg import Linker
 from lm.alignment import Window, collate
+from lm.calibration import binary_loss, fit_temperature, tempered
 from lm.encoder import Array, Encoder
 from lm.evaluation import Scores, evaluate_relations
 from lm.relations import (
@@ -75,6 +77,13 @@ class RelationModel(DocumentModel):
         )
         return cls(network, encoder, settings, table, linker)
 
+    @classmethod
+    def settings_of(cls, corpus: Corpus) -> dict[str, Any]:
+        """What the training documents decide: the types of mentions, and which relations hold between which types."""
+        if not corpus.types:
+            raise MedgraftError(f"corpus {corpus.name} has no mention in its training documents; check its format")
+        return {"types": corpus.types, "relations": RelationScheme.of(corpus.train).kinds}
+
     def annotate(
         self, items: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
     ) -> Iterator[Document]:
@@ -97,6 +106,13 @@ class RelationModel(DocumentModel):
     def score(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
         """Micro precision, recall and F1 of relations; one between concepts without a mention cannot be found."""
         return evaluate_relations(gold, predicted)
+
+    def judged(self, gold: Sequence[Document], predicted: Sequence[Document]) -> list[tuple[float, bool]]:
+        return [
+            (r.score or 0.0, (r.head, r.relation, r.tail) in {(g.head, g.relation, g.tail) for g in document.relations})
+            for document, found in zip(gold, predicted, strict=True)
+            for r in found.relations
+        ]
 
     def training_data(self, items: Sequence[Document]) -> TrainingData:
         prepared = self.prepare(items, self.link(items))
@@ -132,6 +148,23 @@ class RelationModel(DocumentModel):
 
         return evaluate
 
+    def fit_temperature(self, dev: Sequence[Document]) -> float:
+        """On the relations that the types of the pairs permit."""
+        prepared = self.prepare(dev, self.link(dev))
+        prepared.extras.extend(self.cached([w for passage in prepared.passages for w in passage.windows]))
+        allowed = [np.array([pair.allowed for pair in some]) for some in prepared.pairs if some]
+        labels = [_labels(some) for some in prepared.pairs if some]
+        if not labels:
+            return 1.0
+        scores = [some for some in self._scores(prepared, False) if len(some)]
+        chosen = np.concatenate(allowed)
+        return fit_temperature(binary_loss(np.concatenate(scores)[chosen], np.concatenate(labels)[chosen]))
+
+    def at_temperature(self, temperature: float) -> ModelSettings:
+        """The threshold moves along, so that the same relations are called."""
+        threshold = tempered(self.settings.threshold, temperature / self.settings.temperature)
+        return replace(self.settings, temperature=temperature, threshold=threshold)
+
     def stated(self, documents: Sequence[Document]) -> dict[str, float]:
         """Shares of the pairs with a relation, and of those without, between which the graph states a fact."""
         prepared = self.prepare(documents, self.link(documents))
@@ -163,7 +196,13 @@ class RelationModel(DocumentModel):
 
     def _scores(self, prepared: Prepared, progress: bool) -> list[Array]:
         return score_pairs(
-            self.network, prepared.passages, prepared.pairs, self.encoder, *prepared.extras, progress=progress
+            self.network,
+            prepared.passages,
+            prepared.pairs,
+            self.encoder,
+            *prepared.extras,
+            temperature=self.settings.temperature,
+            progress=progress,
         )
 
     def _facts(

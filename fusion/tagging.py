@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fusion.corpora import Corpus
 from fusion.knowledge import KnowledgeTable
 from fusion.model import DocumentModel, Extra, ModelSettings, TrainingData, fused_encoder
 from kg import Linker
 from lm.alignment import collate, windows
+from lm.calibration import fit_temperature
 from lm.encoder import Encoder
 from lm.evaluation import Scores, evaluate_mentions
-from lm.tagging import Tagger, TagScheme, predict, tag_documents
+from lm.tagging import Tagger, TagScheme, predict, tag_documents, tag_loss
+from loaders.errors import MedgraftError
 from loaders.records import Document, Mention
 
 if TYPE_CHECKING:
@@ -31,6 +34,13 @@ class TaggingModel(DocumentModel):
         tagger = Tagger(fused, TagScheme(settings.types), hidden_size=encoder.hidden_size, seed=settings.seed)
         return cls(tagger, encoder, settings, table, linker)
 
+    @classmethod
+    def settings_of(cls, corpus: Corpus) -> dict[str, Any]:
+        """What the training documents decide: the types of their mentions."""
+        if not corpus.types:
+            raise MedgraftError(f"corpus {corpus.name} has no mention in its training documents; check its format")
+        return {"types": corpus.types}
+
     def annotate(
         self, items: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
     ) -> Iterator[Document]:
@@ -40,6 +50,13 @@ class TaggingModel(DocumentModel):
     def score(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
         """Strict span precision, recall and F1."""
         return evaluate_mentions(gold, predicted)
+
+    def judged(self, gold: Sequence[Document], predicted: Sequence[Document]) -> list[tuple[float, bool]]:
+        return [
+            (m.score or 0.0, (m.start, m.end, m.type) in {(g.start, g.end, g.type) for g in document.mentions})
+            for document, found in zip(gold, predicted, strict=True)
+            for m in found.mentions
+        ]
 
     def training_data(self, items: Sequence[Document]) -> TrainingData:
         s = self.settings
@@ -60,6 +77,14 @@ class TaggingModel(DocumentModel):
 
         return evaluate
 
+    def fit_temperature(self, dev: Sequence[Document]) -> float:
+        """On the tags of the words."""
+        s = self.settings
+        made = windows([d.text for d in dev], self.encoder, s.max_pieces, s.stride)
+        extras = [*self.extras(self.link(dev)), *self.cached(made)]
+        sizes = {"max_pieces": s.max_pieces, "stride": s.stride}
+        return fit_temperature(tag_loss(self.network, dev, self.encoder, *extras, **sizes))
+
     def explain(self, item: str | Document) -> "list[Explanation]":
         """For each predicted mention, the effect of taking away each concept and each fact; see `explanation`."""
         from fusion.explanation import explain
@@ -74,6 +99,7 @@ class TaggingModel(DocumentModel):
             *extras,
             max_pieces=self.settings.max_pieces,
             stride=self.settings.stride,
+            temperature=self.settings.temperature,
             progress=progress,
         )
 

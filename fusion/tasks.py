@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from fusion.knowledge import KnowledgeTable
 from fusion.model import FusedModel, ModelSettings
+from fusion.questions import QuestionModel
 from fusion.relations import RelationModel
 from fusion.tagging import TaggingModel
 from kg import Linker
@@ -15,7 +16,11 @@ from lm.encoder import Encoder, resolve_device
 from loaders.errors import MedgraftError
 from loaders.folders import restore_folder
 
-TASKS: dict[str, type[TaggingModel] | type[RelationModel]] = {"ner": TaggingModel, "relations": RelationModel}
+TASKS: dict[str, type[TaggingModel] | type[RelationModel] | type[QuestionModel]] = {
+    "ner": TaggingModel,
+    "relations": RelationModel,
+    "qa": QuestionModel,
+}
 
 
 def make_model(

@@ -11,19 +11,20 @@ from fusion.corpora import Corpus
 from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
 from fusion.leaks import check_leaks
 from fusion.model import FusedModel, ModelSettings, default_depth
+from fusion.question_corpora import QuestionCorpus
 from fusion.tasks import TASKS, make_model
 from kg import Linker
 from lm.encoder import Encoder, freeze_blocks, resolve_device
-from lm.relations import RelationScheme
 from lm.training import fit
 from loaders.errors import MedgraftError
 
 _LONGEST = {"ner": 256}  # pieces of a window; relations want the document whole
+_ITEMS = {"qa": "questions"}
 
 
 def train(
     task: str,
-    corpus: Corpus,
+    corpus: Corpus | QuestionCorpus,
     graph: GraphTables | None = None,
     embeddings: ConceptVectors | None = None,
     linker: Linker | None = None,
@@ -34,6 +35,7 @@ def train(
     after_block: int | None = None,
     num_candidates: int = 5,
     max_pieces: int | None = None,
+    max_windows: int | None = None,
     frozen_blocks: int = 0,
     cache_frozen: bool = False,
     epochs: int = 5,
@@ -54,8 +56,9 @@ def train(
     encoder, output layer, order of data and seeds.
 
     Args:
-        task: "ner", or "relations" between the mentions that the documents have.
-        corpus: documents by split.
+        task: "ner", "relations" between the mentions that the documents have, or "qa" for questions over a context;
+            whether these want a label, a choice or a span is told by the corpus.
+        corpus: documents by split, or questions.
         graph: what `kg.connect` gives; read while the knowledge table is made, not afterwards.
         embeddings: trained on this graph.
         linker: built from this graph.
@@ -65,11 +68,13 @@ def train(
         after_block: blocks below the knowledge; two thirds of them by default.
         num_candidates: candidates a mention.
         max_pieces: longest window of a document, in pieces; by default 256 for ner, else what the encoder takes.
+        max_windows: for qa, how many windows of a long context are read, those that share most with the question; all
+            by default.
         frozen_blocks: lowest blocks, with the embedding layer, that are not trained.
         cache_frozen: compute the frozen blocks once and keep what they say in memory (pieces * hidden size * 4 bytes);
             the low-cost mode, with the knowledge above them.
         epochs: passes over the training documents.
-        batch_size: windows a step; documents for relations.
+        batch_size: windows a step; documents for relations, questions for qa (windows if they want spans).
         learning_rate: of the encoder.
         new_learning_rate: of the output layer.
         knowledge_learning_rate: of the knowledge attention, which starts as the identity.
@@ -86,21 +91,22 @@ def train(
     """
     if task not in TASKS:
         raise MedgraftError(f"unknown task {task!r}; choose {' or '.join(TASKS)}")
-    if not corpus.types:
-        raise MedgraftError(f"corpus {corpus.name} has no mention in its training documents; check its format")
+    if (task == "qa") != isinstance(corpus, QuestionCorpus):
+        raise MedgraftError(f"{corpus.name} is not a corpus for {task}; qa wants questions, other tasks want documents")
+    asked = TASKS[task].settings_of(corpus)  # type: ignore[arg-type]
     resolve_device(device)
-    if task == "relations" and graph is not None:
+    if isinstance(corpus, Corpus) and task == "relations" and graph is not None:
         check_leaks(corpus, graph)
     table = _table(task, graph, embeddings, linker) if knowledge is None else _with_linker(knowledge, linker)
     loaded = Encoder.load(encoder)
     settings = ModelSettings(
         task,
-        corpus.types,
-        default_depth(loaded.num_blocks) if after_block is None else after_block,
+        after_block=default_depth(loaded.num_blocks) if after_block is None else after_block,
         num_candidates=num_candidates,
         max_pieces=min(max_pieces or _LONGEST.get(task, loaded.max_pieces), loaded.max_pieces),
+        max_windows=max_windows,
         seed=seed,
-        relations=RelationScheme.of(corpus.train).kinds if task == "relations" else (),
+        **asked,
     )
     model = make_model(loaded, settings, table, linker if table is not None else None)
     freeze_blocks(loaded, frozen_blocks)
@@ -113,8 +119,8 @@ def train(
     model.network.to(resolve_device(device))
     plan = {
         "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
-        "training documents": len(corpus.train),
-        "development documents": len(corpus.dev),
+        f"training {_ITEMS.get(task, 'documents')}": len(corpus.train),
+        f"development {_ITEMS.get(task, 'documents')}": len(corpus.dev),
         "encoder": Path(encoder).name,
         "frozen blocks": frozen_blocks,
         "epochs": epochs,
@@ -148,12 +154,15 @@ def train(
         progress=progress,
     )
     model.network.eval()
-    model.cache_frozen = False
     best = next((e for e in history.epochs if e.number == history.best_epoch), None)
     if best is not None and "threshold" in best.scores:
         model.settings = replace(model.settings, threshold=best.scores["threshold"])
+    if corpus.dev:
+        model.calibrate(corpus.dev)
+    model.cache_frozen = False
     model.scores = {} if best is None else {f"dev {name}": round(value, 4) for name, value in best.scores.items()}
     model.training = {**plan, "steps": history.steps, **data.notes, "best epoch": history.best_epoch}
+    model.training["temperature"] = round(model.settings.temperature, 4)
     if out is not None:
         model.save(out)
         for left in Path(out).parent.glob(f".{Path(out).name}.training-*"):
@@ -175,7 +184,7 @@ def _table(
             raise MedgraftError(
                 f"the {name} are of graph {other[:12]}, but this graph is {graph.fingerprint[:12]}; make them anew"
             )
-    return KnowledgeTable.build(graph, embeddings, pairs=task == "relations")
+    return KnowledgeTable.build(graph, embeddings, pairs=task != "ner")
 
 
 def _with_linker(knowledge: KnowledgeTable, linker: Linker | None) -> KnowledgeTable:
@@ -185,7 +194,11 @@ def _with_linker(knowledge: KnowledgeTable, linker: Linker | None) -> KnowledgeT
 
 
 def _checkpoints(
-    out: Path, corpus: Corpus, plan: dict[str, Any], settings: ModelSettings, table: KnowledgeTable | None
+    out: Path,
+    corpus: Corpus | QuestionCorpus,
+    plan: dict[str, Any],
+    settings: ModelSettings,
+    table: KnowledgeTable | None,
 ) -> Path:
     """A hidden folder beside `out`, named after all that decides the result."""
     key = json.dumps(

@@ -4,10 +4,13 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "AnswerScores": "answer_scores",
     "BlockState": "encoder",
     "Encoder": "encoder",
     "History": "training",
     "MentionTagger": "tagging",
+    "QuestionNetwork": "questions",
+    "QuestionScheme": "questions",
     "RelationNetwork": "relations",
     "RelationScheme": "relations",
     "Scores": "evaluation",
@@ -15,9 +18,12 @@ _HOME = {
     "Tagger": "tagging",
     "Window": "alignment",
     "collate": "alignment",
+    "evaluate_answers": "answer_scores",
     "evaluate_mentions": "evaluation",
     "evaluate_relations": "evaluation",
+    "expected_calibration_error": "calibration",
     "fit": "training",
+    "fit_temperature": "calibration",
     "freeze_blocks": "encoder",
     "isolated_seed": "training",
     "predict": "tagging",

@@ -3,10 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from loaders.errors import MedgraftError
 from loaders.records import Document
+
+
+class HasId(Protocol):
+    """A document or a question."""
+
+    @property
+    def id(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ def evaluate_mentions(gold: Sequence[Document], predicted: Sequence[Document]) -
     Raises:
         MedgraftError: the two sides are not the same documents, or an id occurs twice.
     """
-    _check_same(gold, predicted)
+    check_same(gold, predicted)
     wanted, found = _mentions(gold), _mentions(predicted)
     types = sorted({mention[3] for mention in wanted | found})
     return _score(wanted, found, {type: _score(_of(wanted, type), _of(found, type)) for type in types})
@@ -67,13 +74,14 @@ def evaluate_relations(gold: Sequence[Document], predicted: Sequence[Document]) 
     Raises:
         MedgraftError: the two sides are not the same documents, or an id occurs twice.
     """
-    _check_same(gold, predicted)
+    check_same(gold, predicted)
     wanted, found = _relations(gold), _relations(predicted)
     types = sorted({relation[3] for relation in wanted | found})
     return _score(wanted, found, {type: _score(_of(wanted, type), _of(found, type)) for type in types})
 
 
-def _check_same(gold: Sequence[Document], predicted: Sequence[Document]) -> None:
+def check_same(gold: Sequence[HasId], predicted: Sequence[HasId]) -> None:
+    """Raise a MedgraftError if the two sides are not the same documents or questions, or an id occurs twice."""
     for side, documents in (("gold", gold), ("predicted", predicted)):
         repeated = [id for id, count in Counter(document.id for document in documents).items() if count > 1]
         if repeated:

@@ -230,6 +230,7 @@ def score_pairs(
     encoder: Encoder,
     *extras: Extra,
     max_pieces: int = 4096,
+    temperature: float = 1.0,
     progress: bool = False,
 ) -> list[Array]:
     """Probabilities (P, R) of the pairs of each passage's document; 0 for a relation that their types do not permit.
@@ -241,6 +242,7 @@ def score_pairs(
         encoder: whose tokenizer cut the texts.
         extras: the one of `pair_documents`, and what the network's encoder needs.
         max_pieces: in a batch, padding included, so far as one document allows.
+        temperature: by which the logits are divided.
         progress: show a bar on stderr if it is a terminal.
     """
     device = next(network.parameters()).device
@@ -252,7 +254,7 @@ def score_pairs(
             flat = [window for passage in group for window in passage.windows]
             batch = {name: tensor.to(device) for name, tensor in collate(flat, encoder, *extras).items()}
             with torch.inference_mode():
-                found = network(batch).logits.sigmoid() * batch[f"{_PREFIX}allowed"]
+                found = (network(batch).logits / temperature).sigmoid() * batch[f"{_PREFIX}allowed"]
             rows = iter(found.cpu().numpy())
             for passage in group:
                 number = passage.windows[0].document

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from lm.alignment import Window, collate, windows, words_of
+from lm.calibration import negative_log_likelihood
 from lm.encoder import Array, Encoder
 from loaders.errors import MedgraftError
 from loaders.records import Document, Mention
@@ -206,6 +207,7 @@ def predict(
     stride: int = 32,
     batch_size: int = 32,
     precision: str = "no",
+    temperature: float = 1.0,
     progress: bool = False,
 ) -> list[Document]:
     """The documents with the mentions that the tagger finds in their texts; their own mentions are not looked at.
@@ -219,15 +221,45 @@ def predict(
         stride: pieces shared by neighbouring windows.
         batch_size: windows in a batch; batches hold windows of similar length. The result does not depend on it.
         precision: "no", "bf16" or "fp16" (autocast).
+        temperature: by which the tags' logits are divided: it changes the scores, not the mentions.
         progress: show a bar on stderr if it is a terminal.
     """
     made = windows([document.text for document in documents], encoder, min(max_pieces, encoder.max_pieces), stride)
     scores = _word_log_probabilities(tagger, made, encoder, extras, batch_size, precision, progress)
     spans = {window.document: window.word_spans for window in made}
     return [
-        replace(document, mentions=tagger.scheme.decode(scores[number], spans[number]))
+        replace(document, mentions=tagger.scheme.decode(_tempered(scores[number], temperature), spans[number]))
         for number, document in enumerate(documents)
     ]
+
+
+def tag_loss(
+    tagger: Tagger,
+    documents: Sequence[Document],
+    encoder: Encoder,
+    *extras: Callable[[Sequence[Window]], dict[str, Tensor]],
+    max_pieces: int = 256,
+    stride: int = 32,
+    batch_size: int = 32,
+) -> Callable[[float], float]:
+    """The mean negative log probability of the documents' gold tags as a function of the temperature; see `predict`.
+
+    Mentions of types that the tagger does not know count as none.
+    """
+    made = windows([document.text for document in documents], encoder, min(max_pieces, encoder.max_pieces), stride)
+    scores = _word_log_probabilities(tagger, made, encoder, extras, batch_size, "no", False)
+    spans = {window.document: window.word_spans for window in made}
+    known = [[m for m in document.mentions if m.type in tagger.scheme.types] for document in documents]
+    tags = [tagger.scheme.encode(mentions, spans[number]) for number, mentions in enumerate(known)]
+    return negative_log_likelihood(np.concatenate([scores[n] for n in range(len(documents))]), np.concatenate(tags))
+
+
+def _tempered(log_probabilities: Array, temperature: float) -> Array:
+    if temperature == 1.0:
+        return log_probabilities
+    scaled = log_probabilities / temperature
+    total: Array = scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
+    return total
 
 
 def _word_log_probabilities(

@@ -1,0 +1,80 @@
+"""Corpora of questions: found like those of documents, and split so that no article is torn apart.
+
+PubMedQA: the 500 published test questions; of the other 500 a fifth of each label, chosen by a hash, is the development
+part, the rest is for training. COVID-QA has no published split: of its 98 articles, in the order of a hash, the first
+fifth is the test part, the second the development part.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fusion.corpora import find_corpus, packed_or_not
+from loaders import Question, read_questions
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class QuestionCorpus:
+    """Questions by split."""
+
+    name: str
+    train: tuple[Question, ...]
+    dev: tuple[Question, ...]
+    test: tuple[Question, ...]
+    silver: bool = False
+
+    def digest(self) -> str:
+        """SHA-256 of all questions with their answers, so that two corpora of one name can be told apart."""
+        return hashlib.sha256(repr((self.train, self.dev, self.test)).encode()).hexdigest()
+
+
+def load_questions(name: str, *, download: bool = False) -> QuestionCorpus | None:
+    """PubMedQA (`pubmedqa`) or COVID-QA (`covid_qa`) in the splits that this module documents.
+
+    None where the files are not at hand and may not be downloaded.
+
+    Raises:
+        MedgraftError: a file differs from the published one, or the download fails.
+    """
+    folder = find_corpus(name, download=download)
+    if folder is None:
+        return None
+    if name == "pubmedqa":
+        truth = json.loads((folder / "test_ground_truth.json").read_text())
+        questions = list(read_questions(packed_or_not(folder / "ori_pqal.json")))
+        test = tuple(q for q in questions if q.id in truth)
+        dev, train = split([q for q in questions if q.id not in truth], [0.2, 0.8], strata=lambda q: q.answer or "")
+        return QuestionCorpus(name, train, dev, test)
+    questions = list(read_questions(packed_or_not(folder / "200423_covidQA.json")))
+    test, dev, train = split(questions, [0.2, 0.2, 0.6])
+    return QuestionCorpus(name, train, dev, test)
+
+
+def split(
+    questions: Sequence[Question],
+    shares: Sequence[float],
+    *,
+    strata: Callable[[Question], str] = lambda _question: "",
+    seed: int = SEED,
+) -> list[tuple[Question, ...]]:
+    """Parts with these shares of the groups, in each stratum; the order of the questions is kept within a part.
+
+    Groups are taken in the order of a hash of the seed and their names, so a split depends on nothing else. A question
+    without a group is one by itself.
+    """
+    groups: dict[str, set[str]] = {}
+    for q in questions:
+        groups.setdefault(strata(q), set()).add(q.group or q.id)
+    part_of: dict[str, int] = {}
+    for names in groups.values():
+        ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+        borders = [round(sum(shares[: n + 1]) * len(ordered)) for n in range(len(shares))]
+        for place, name in enumerate(ordered):
+            part_of.setdefault(name, next(n for n, border in enumerate(borders) if place < border))
+    parts: list[list[Question]] = [[] for _ in shares]
+    for q in questions:
+        parts[part_of[q.group or q.id]].append(q)
+    return [tuple(part) for part in parts]

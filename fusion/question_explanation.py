@@ -1,0 +1,173 @@
+"""Which concept and which fact changed an answer: each is taken away, and the layers above are run again."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fusion.attention import Knowledge
+from fusion.explanation import FELT, Effect, each_taken_away
+from fusion.facts import PREFIX, as_triple
+from fusion.knowledge import KnowledgeTable
+from fusion.questions import Placed, Prepared
+from lm.alignment import Window, collate
+from lm.answers import answer_of, probability_of, votes_of
+from lm.encoder import Array, BlockState
+from lm.questions import without_answers
+from loaders.errors import MedgraftError
+from loaders.records import Concept, Question, Triple
+
+if TYPE_CHECKING:
+    from fusion.model import FusedEncoder
+    from fusion.questions import QuestionModel
+
+Batch = dict[str, Tensor]
+Thing = Concept | Triple | None
+
+
+@dataclass(frozen=True)
+class QuestionExplanation:
+    """An answer and what it rests on; `effects` come with the largest change of its probability first.
+
+    An effect's `type` is the answer without the thing.
+    """
+
+    question: Question
+    probability: float
+    without_graph: Effect
+    effects: tuple[Effect, ...]
+
+    def describe(self, top: int = 5) -> str:
+        """A few lines for people: the whole graph, then the `top` concepts and facts that change anything."""
+        answer = self.question.answer or "no answer"
+        lines = [f"{self.question.text!r}: {answer} ({self.probability:.3f})"]
+        felt = [e for e in self.effects if self._turns(e) or abs(e.probability - self.probability) >= FELT]
+        for effect in (self.without_graph, *felt[:top]):
+            change = f"{effect.probability:.3f} ({effect.probability - self.probability:+.3f})"
+            turned = f"no longer {answer} but {effect.type or 'no answer'}, " if self._turns(effect) else ""
+            lines.append(f"  without {effect.what}: {turned}{change}")
+        if not felt:
+            lines.append(f"  no single one of {len(self.effects)} concepts and facts changes it by {FELT}")
+        return "\n".join(lines)
+
+    def _turns(self, effect: Effect) -> bool:
+        return effect.type != (self.question.answer or "")
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@torch.inference_mode()
+def explain(model: "QuestionModel", question: Question, *, batch_size: int = 16) -> list[QuestionExplanation]:
+    """The explanation of the model's answer. Of a long context only the windows that a thing occurs in run again.
+
+    Raises:
+        MedgraftError: the model is plain, so there is nothing to take away, or the question has no context.
+    """
+    if model.table is None:
+        raise MedgraftError("a plain model has no knowledge to explain; train with --graph and --embeddings")
+    prepared = model.prepare([question], model.link([question]))
+    windows = prepared.read.passages[0].windows
+    before: list[Array] = []
+    bare: list[Array] = []
+    changed: dict[Thing, dict[int, Array]] = {}
+    for number, window in enumerate(windows):
+        for thing, scores in _versions(model, model.table, prepared, window, batch_size):
+            if thing == "all":
+                before.append(scores)
+            elif thing is None:
+                bare.append(scores)
+            elif not isinstance(thing, str):
+                changed.setdefault(thing, {})[number] = scores
+    answered = _answer(model, question, prepared, before)
+    probability = _probability(model, answered, prepared, before)
+    effects = []
+    for thing, parts in changed.items():
+        scores_now = [parts.get(number, scores) for number, scores in enumerate(before)]
+        effects.append(_effect(model, answered, prepared, thing, scores_now))
+    effects.sort(key=lambda effect: (-abs(effect.probability - probability), effect.what))
+    without = _effect(model, answered, prepared, None, bare)
+    return [QuestionExplanation(answered, probability, without, tuple(effects))]
+
+
+def _versions(
+    model: "QuestionModel", table: KnowledgeTable, prepared: Prepared, window: Window, batch_size: int
+) -> Iterator[tuple[Thing | str, Array]]:
+    """The window's scores with everything ("all"), without the graph (None), and without each thing."""
+    fused: FusedEncoder = model.network.encoder  # type: ignore[assignment]
+    batch = without_answers(collate([window], model.encoder, *prepared.extras))
+    batch = {name: tensor.to(model.encoder.device) for name, tensor in batch.items()}
+    knowledge = Knowledge.of(batch)
+    state = model.encoder.lower(batch, fused.after_block)
+    full = state.hidden if knowledge is None else fused.knowledge(state.hidden, knowledge)
+    todo: list[tuple[Thing | str, Tensor, Batch]] = [("all", full, batch), (None, state.hidden, _without(batch))]
+    between = _between(table, batch, prepared.placed(window))
+    if knowledge is not None:
+        for thing, rest in each_taken_away(knowledge, table):
+            todo.append((thing, fused.knowledge(state.hidden, rest), _masked(batch, _places(thing, between))))
+            if isinstance(thing, Triple):
+                between.pop(thing, None)
+            if len(todo) >= batch_size:
+                yield from _run(model, state, todo)
+                todo = []
+    todo += [(fact, full, _masked(batch, places)) for fact, places in between.items()]
+    for start in range(0, len(todo), batch_size):
+        yield from _run(model, state, todo[start : start + batch_size])
+
+
+def _run(
+    model: "QuestionModel", state: BlockState, todo: list[tuple[Thing | str, Tensor, Batch]]
+) -> Iterator[tuple[Thing | str, Array]]:
+    hidden = model.encoder.upper(state, torch.cat([below for _, below, _ in todo]))
+    for row, (thing, _, batch) in enumerate(todo):
+        yield thing, model.network.head(hidden[row : row + 1], batch).scores[0].cpu().numpy()
+
+
+def _between(table: KnowledgeTable, batch: Batch, placed: Placed) -> dict[Triple, Tensor]:
+    """Where each fact between the two sides stands among the batch's codes."""
+    codes = batch.get(f"{PREFIX}codes")
+    found: dict[Triple, Tensor] = {}
+    if codes is not None:
+        for row, (_, facts) in enumerate(placed):
+            for column, fact in enumerate(facts):
+                triple = as_triple(fact, table.ids, table.names, table.relation_names)
+                found.setdefault(triple, torch.zeros_like(codes, dtype=torch.bool))[row, column] = True
+    return found
+
+
+def _places(thing: Thing, between: dict[Triple, Tensor]) -> list[Tensor]:
+    """Of a fact its own places, of a concept those of the facts that name it."""
+    if isinstance(thing, Concept):
+        return [places for fact, places in between.items() if thing.id in (fact.head, fact.tail)]
+    return [between[thing]] if thing in between else []
+
+
+def _masked(batch: Batch, places: list[Tensor] | Tensor) -> Batch:
+    given = [places] if isinstance(places, Tensor) else places
+    if not given:
+        return batch
+    return batch | {f"{PREFIX}codes": batch[f"{PREFIX}codes"].masked_fill(torch.stack(given).any(dim=0), -1)}
+
+
+def _without(batch: Batch) -> Batch:
+    return {name: t for name, t in batch.items() if not name.startswith(("knowledge.", PREFIX, "questions.places"))}
+
+
+def _answer(model: "QuestionModel", question: Question, prepared: Prepared, scores: list[Array]) -> Question:
+    s, scheme = model.settings, model.network.scheme
+    votes = votes_of(scheme, prepared.read, 0, scores)
+    return answer_of(scheme, question, votes, temperature=s.temperature, threshold=s.threshold)
+
+
+def _probability(model: "QuestionModel", answered: Question, prepared: Prepared, scores: list[Array]) -> float:
+    scheme = model.network.scheme
+    return probability_of(scheme, answered, votes_of(scheme, prepared.read, 0, scores), model.settings.temperature)
+
+
+def _effect(
+    model: "QuestionModel", answered: Question, prepared: Prepared, thing: Thing, scores: list[Array]
+) -> Effect:
+    now = _answer(model, answered, prepared, scores).answer or ""
+    return Effect(thing, _probability(model, answered, prepared, scores), now)
