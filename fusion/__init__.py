@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusion.attention import Knowledge, KnowledgeAttention
+    from fusion.confidence import Reliability, reliability
     from fusion.corpora import Corpus, load_corpus
     from fusion.explanation import Effect, Explanation
     from fusion.knowledge import KnowledgeTable
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
     from fusion.questions import QuestionModel
     from fusion.quickstart import run_quickstart
     from fusion.relations import RelationModel
-    from fusion.reliability import Reliability, reliability
+    from fusion.rendering import Display, display
     from fusion.tagging import TaggingModel
     from fusion.tasks import load
     from fusion.training import train
 
 __all__ = [
     "Corpus",
+    "Display",
     "Effect",
     "Explanation",
     "FusedEncoder",
@@ -35,6 +37,7 @@ __all__ = [
     "RelationModel",
     "Reliability",
     "TaggingModel",
+    "display",
     "load",
     "load_corpus",
     "load_questions",
@@ -45,6 +48,7 @@ __all__ = [
 
 _HOMES = {
     "Corpus": "corpora",
+    "Display": "rendering",
     "Effect": "explanation",
     "Explanation": "explanation",
     "FusedEncoder": "model",
@@ -55,12 +59,13 @@ _HOMES = {
     "QuestionCorpus": "question_corpora",
     "QuestionModel": "questions",
     "RelationModel": "relations",
-    "Reliability": "reliability",
+    "Reliability": "confidence",
     "TaggingModel": "tagging",
+    "display": "rendering",
     "load": "tasks",
     "load_corpus": "corpora",
     "load_questions": "question_corpora",
-    "reliability": "reliability",
+    "reliability": "confidence",
     "run_quickstart": "quickstart",
     "train": "training",
 }

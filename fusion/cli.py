@@ -2,19 +2,19 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fusion.cli_annotate import annotate, explain, show_documents, text_of
 from kg.cli import build, diff, export, update
 from kg.cli_query import app_query
 from loaders.errors import MedgraftError
 
 if TYPE_CHECKING:
-    from fusion.model import FusedModel
-    from loaders import Document
+    from fusion.corpora import Corpus
+    from fusion.question_corpora import QuestionCorpus
 
 app = typer.Typer(
     name="medgraft",
@@ -27,11 +27,10 @@ app.command("build")(build)
 app.command("update")(update)
 app.command("diff")(diff)
 app.command("export")(export)
+app.command("annotate")(annotate)
+app.command("explain")(explain)
 app.add_typer(app_query, name="query")
 
-Mentions = Annotated[
-    Path | None, typer.Option(help="For relations: a fused ner model that finds the mentions.", show_default=False)
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
@@ -108,15 +107,21 @@ def link(
     else:
         with kg.connect(graph) as connected:
             linker = kg.Linker.build(connected, out=save)
-    documents = [linker(text, k=k) for text in map(_text, texts)]
-    _show_documents(documents, as_json)
+    documents = [linker(text, k=k) for text in map(text_of, texts)]
+    show_documents(documents, as_json)
 
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Argument(help="ner or relations.")],
-    corpus: Annotated[Path, typer.Option("--train", help="Annotated documents: PubTator, GSC+, CoNLL, PGR.")],
-    dev: Annotated[Path, typer.Option(help="Documents to choose the best epoch on.")],
+    task: Annotated[str, typer.Argument(help="ner, relations or qa.")],
+    corpus: Annotated[
+        Path,
+        typer.Option(
+            "--train",
+            help="Annotated documents (PubTator, GSC+, CoNLL, PGR); for qa questions (PubMedQA, SQuAD, JSON lines).",
+        ),
+    ],
+    dev: Annotated[Path, typer.Option(help="Documents or questions to choose the best epoch on.")],
     encoder: Annotated[str, typer.Option(help="Hugging Face model folder or name of a BERT-type encoder.")],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     graph: Annotated[str | None, typer.Option(help="Graph to fuse; without it the model is plain.")] = None,
@@ -126,25 +131,26 @@ def train(
     frozen_blocks: Annotated[
         int, typer.Option(min=0, help="Lowest blocks that are not trained, and computed only once.")
     ] = 0,
+    max_windows: Annotated[
+        int | None, typer.Option(min=1, help="For qa: windows of a long context that are read.", show_default="all")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train a model, fused with a graph or plain.
 
-    `relations` learns what holds between the mentions that the documents have.
+    `relations` learns what holds between the mentions that the documents have, `qa` to answer questions.
 
     Example: medgraft train ner --train train.txt --dev dev.txt --graph graphs/hpo --embeddings embeddings/hpo
     --encoder bert-base-uncased --out models/ner
     """
     import fusion
     import kg
-    from fusion.corpora import Corpus
-    from loaders import read_corpus
 
     if (graph is None) != (embeddings is None):
         raise MedgraftError("a fused model needs both --graph and --embeddings; a plain one neither")
-    documents = Corpus(corpus.stem, tuple(read_corpus(corpus)), tuple(read_corpus(dev)), ())
+    documents = _corpus(task, corpus, dev)
     known = None if graph is None else kg.connect(graph)
     vectors = None if embeddings is None else kg.Embeddings.load(embeddings, known)
     index = None
@@ -161,11 +167,12 @@ def train(
         epochs=epochs,
         frozen_blocks=frozen_blocks,
         cache_frozen=frozen_blocks > 0,
+        max_windows=max_windows,
         seed=seed,
         device=device,
     )
     summary: dict[str, object] = {"out": str(out), "dev": model.scores}
-    if isinstance(model, fusion.RelationModel):
+    if isinstance(model, fusion.RelationModel) and isinstance(documents, fusion.Corpus):
         summary |= {"threshold": model.settings.threshold, "dev pairs with a fact": model.stated(documents.dev)}
     _show(summary, as_json)
 
@@ -173,19 +180,29 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
-    documents: Annotated[Path, typer.Argument(help="Annotated documents: PubTator, GSC+, CoNLL, PGR.")],
+    documents: Annotated[
+        Path,
+        typer.Argument(
+            help="Annotated documents (PubTator, GSC+, CoNLL, PGR); for qa questions (PubMedQA, SQuAD, JSON lines)."
+        ),
+    ],
     without_graph: Annotated[bool, typer.Option("--without-graph", help="Turn the knowledge off.")] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score a model on annotated documents: precision, recall and F1 of mentions (strict), or of relations.
+    """Score a model on annotated documents or questions.
+
+    Precision, recall and F1 of mentions (strict) or of relations; accuracy and macro F1, or exact match and token F1,
+    of answers.
 
     Example: medgraft evaluate models/ner test.PubTator.txt
     """
     import fusion
-    from loaders import read_corpus
+    from loaders import read_corpus, read_questions
 
-    loaded, gold = fusion.load(model, device=device), list(read_corpus(documents))
+    loaded = fusion.load(model, device=device)
+    read: Any = read_questions if isinstance(loaded, fusion.QuestionModel) else read_corpus
+    gold = list(read(documents))
     result: dict[str, object] = loaded.evaluate(gold, with_graph=not without_graph).as_dict()
     if isinstance(loaded, fusion.RelationModel):
         result |= {"pairs with a fact": loaded.stated(gold)}
@@ -240,57 +257,6 @@ def ablate(
 
 
 @app.command()
-def annotate(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
-    texts: Annotated[list[str], typer.Argument(help="Texts, or files of plain text.")],
-    mentions: Mentions = None,
-    pubtator: Annotated[bool, typer.Option("--pubtator", help="Print PubTator.")] = False,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Find typed, linked mentions in text; with a model of relations, what holds between the mentions.
-
-    Such a model needs mentions: those of a fused ner model, or of files of annotated documents.
-
-    Example: medgraft annotate models/ner "She developed ataxia on phenytoin."
-    """
-    import fusion
-    from loaders import write_pubtator
-
-    loaded = fusion.load(model, device=device)
-    found = list(loaded.pipe(_given(loaded, texts, mentions, device)))
-    if pubtator:
-        write_pubtator(found, sys.stdout)
-    else:
-        _show_documents(found, as_json)
-
-
-@app.command()
-def explain(
-    model: Annotated[Path, typer.Argument(help="Folder of a fused model.")],
-    text: Annotated[str, typer.Argument(help="A text, or a file of plain text.")],
-    mentions: Mentions = None,
-    top: Annotated[int, typer.Option(help="Effects shown for each mention.")] = 5,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Say which concepts and facts each prediction rests on: each is taken away and the model run again.
-
-    Example: medgraft explain models/ner "She developed ataxia on phenytoin."
-    """
-    import fusion
-
-    loaded = fusion.load(model, device=device)
-    documents = _given(loaded, [text], mentions, device)
-    explanations = [explanation for document in documents for explanation in loaded.explain(document)]
-    if as_json:
-        typer.echo(json.dumps([e.as_dict() for e in explanations], indent=2, ensure_ascii=False))
-    else:
-        for explanation in explanations:
-            typer.echo(explanation.describe(top))
-
-
-@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine has: versions, devices, Java for the Neo4j tests, corpora.
 
@@ -315,28 +281,13 @@ def main() -> None:
         sys.exit(0)
 
 
-def _given(model: "FusedModel[Any]", texts: Sequence[str], mentions: Path | None, device: str) -> list["Document"]:
-    """The documents of the command line; for relations with mentions, from a tagger or from files that have them."""
+def _corpus(task: str, train: Path, dev: Path) -> "Corpus | QuestionCorpus":
     import fusion
-    from loaders import Document, read_corpus
+    from loaders import read_corpus, read_questions
 
-    if isinstance(model, fusion.RelationModel) and mentions is None:
-        absent = [text for text in texts if not Path(text[:255]).is_file()]
-        if absent:
-            raise MedgraftError("a model of relations needs mentions: give --mentions, or files of annotated documents")
-        return [document for text in texts for document in read_corpus(text)]
-    documents = [Document(str(number), _text(text)) for number, text in enumerate(texts, 1)]
-    return documents if mentions is None else list(fusion.load(mentions, device=device).pipe(documents))
-
-
-def _text(text_or_file: str) -> str:
-    """The content of a file of that name, or the text itself."""
-    if len(text_or_file) < 256 and "\n" not in text_or_file and Path(text_or_file).is_file():
-        try:
-            return Path(text_or_file).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise MedgraftError(f"{text_or_file} is not UTF-8 text (byte {error.start}); convert it first") from error
-    return text_or_file
+    if task == "qa":
+        return fusion.QuestionCorpus(train.stem, tuple(read_questions(train)), tuple(read_questions(dev)), ())
+    return fusion.Corpus(train.stem, tuple(read_corpus(train)), tuple(read_corpus(dev)), ())
 
 
 def _show(values: dict[str, object], as_json: bool) -> None:
@@ -355,32 +306,3 @@ def _show(values: dict[str, object], as_json: bool) -> None:
 
 def _number(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _show_documents(documents: Sequence["Document"], as_json: bool) -> None:
-    from dataclasses import asdict
-
-    if as_json:
-        typer.echo(json.dumps([asdict(document) for document in documents], indent=2, ensure_ascii=False))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    for document in documents:
-        table = Table("mention", "characters", "type", "concept", "score", "candidates", box=None)
-        for m in document.mentions:
-            others = " ".join(f"{c.concept_id} ({c.alias}, {c.score:.2f})" for c in m.candidates[:3])
-            score = "" if m.score is None else f"{m.score:.2f}"
-            text = document.text[m.start : m.end]
-            table.add_row(text, f"{m.start}-{m.end}", m.type, m.concept_id or "NIL", score, others)
-        Console().print(table if document.mentions else "no mention found")
-        names = {
-            id: document.text[m.start : m.end] for m in document.mentions for id in (m.concept_id or "").split("|")
-        }
-        held = Table("relation", "head", "tail", "score", "evidence", box=None)
-        for r in document.relations:
-            evidence = " ".join(document.text[start:end] for start, end in r.evidence)
-            ends = [f"{names.get(end, '')} ({end})" for end in (r.head, r.tail)]
-            held.add_row(r.relation, *ends, "" if r.score is None else f"{r.score:.2f}", evidence)
-        if document.relations:
-            Console().print(held)

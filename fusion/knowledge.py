@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from fusion.attention import Knowledge
 from fusion.facts import FactIndex
 from loaders.errors import MedgraftError
-from loaders.records import Document, Triple
+from loaders.records import Concept, Document, Triple
 
 
 class GraphTables(Protocol):
@@ -122,6 +122,17 @@ class KnowledgeTable:
     @cached_property
     def id_to_row(self) -> dict[str, int]:
         return {concept_id: row for row, concept_id in enumerate(self.ids)}
+
+    def concept(self, id: str) -> Concept:
+        """What the table knows of a concept.
+
+        Raises:
+            MedgraftError: it is not in the table.
+        """
+        if id not in self.id_to_row:
+            raise MedgraftError(f"no concept {id!r} in the model's knowledge; check the id")
+        row = self.id_to_row[id]
+        return Concept(id, self.names[row], types=(self.type_names[int(self.types[row])],))
 
     @property
     def dim(self) -> int:

@@ -1,0 +1,249 @@
+"""The commands that use a trained model on text: `medgraft annotate` and `medgraft explain`."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loaders.errors import MedgraftError
+
+if TYPE_CHECKING:
+    from fusion.model import FusedModel
+    from loaders import Document, Question
+
+FORMATS = {"pubtator": ".txt", "jsonl": ".jsonl", "html": ".html"}
+
+Mentions = Annotated[
+    Path | None, typer.Option(help="For relations: a fused ner model that finds the mentions.", show_default=False)
+]
+Asked = Annotated[str, typer.Option(help="For qa: the question; the texts are then its contexts.", show_default=False)]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", help="For qa: an option to choose from.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+
+
+def annotate(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    texts: Annotated[list[str], typer.Argument(help="Texts, or files: plain text, annotated documents, questions.")],
+    mentions: Mentions = None,
+    question: Asked = "",
+    option: Options = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for one file of results for each file.", show_default=False)
+    ] = None,
+    format: Annotated[str, typer.Option(help=f"Of the results: {', '.join(FORMATS)}.")] = "pubtator",
+    pubtator: Annotated[bool, typer.Option("--pubtator", help="Print PubTator.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Find typed, linked mentions in text; with a model of relations what holds between them; with one of qa answers.
+
+    A model of relations needs mentions: those of a fused ner model, or of files of annotated documents. A model of qa
+    needs --question, or files of questions.
+
+    Example: medgraft annotate models/ner "She developed ataxia on phenytoin."
+
+    Example: medgraft annotate models/ner notes/*.txt --out annotated --format jsonl
+    """
+    import fusion
+
+    if format not in FORMATS:
+        raise MedgraftError(f"unknown format {format!r}; choose {', '.join(FORMATS)}")
+    loaded = fusion.load(model, device=device)
+    if out is not None:
+        _write_all(loaded, texts, mentions, out, format, device)
+        return
+    found = list(loaded.pipe(_given(loaded, texts, mentions, device, question, option or ())))
+    if isinstance(loaded, fusion.QuestionModel):
+        _show_questions(found, as_json)
+    elif pubtator:
+        from loaders import write_pubtator
+
+        write_pubtator(found, sys.stdout)
+    else:
+        show_documents(found, as_json)
+
+
+def explain(
+    model: Annotated[Path, typer.Argument(help="Folder of a fused model.")],
+    text: Annotated[str, typer.Argument(help="A text, or a file: plain text, annotated documents, questions.")],
+    mentions: Mentions = None,
+    question: Asked = "",
+    option: Options = None,
+    top: Annotated[int, typer.Option(help="Effects shown for each prediction.")] = 5,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say which concepts and facts each prediction rests on: each is taken away and the model run again.
+
+    Example: medgraft explain models/ner "She developed ataxia on phenytoin."
+    """
+    import fusion
+
+    loaded = fusion.load(model, device=device)
+    given = _given(loaded, [text], mentions, device, question, option or ())
+    explanations = [explanation for item in given for explanation in loaded.explain(item)]
+    if as_json:
+        typer.echo(json.dumps([e.as_dict() for e in explanations], indent=2, ensure_ascii=False))
+    else:
+        for explanation in explanations:
+            typer.echo(explanation.describe(top))
+
+
+def _given(
+    model: "FusedModel[Any]",
+    texts: Sequence[str],
+    mentions: Path | None,
+    device: str,
+    question: str = "",
+    options: Sequence[str] = (),
+) -> list[Any]:
+    """The documents or questions of the command line.
+
+    For relations they have mentions, from a tagger or from files of annotated documents.
+    """
+    import fusion
+    from loaders import Document, Question, read_corpus, read_questions
+
+    files = all(_is_file(text) for text in texts)
+    if isinstance(model, fusion.QuestionModel):
+        if question:
+            return [Question(str(n), question, text_of(text), tuple(options)) for n, text in enumerate(texts, 1)]
+        if not files:
+            raise MedgraftError("a model of qa needs questions: give --question, or files of questions")
+        return [found for text in texts for found in read_questions(text)]
+    if isinstance(model, fusion.RelationModel) and mentions is None:
+        if not files:
+            raise MedgraftError("a model of relations needs mentions: give --mentions, or files of annotated documents")
+        return [document for text in texts for document in read_corpus(text)]
+    documents = [Document(str(number), text_of(text)) for number, text in enumerate(texts, 1)]
+    return documents if mentions is None else list(fusion.load(mentions, device=device).pipe(documents))
+
+
+def _write_all(
+    model: "FusedModel[Any]", files: Sequence[str], mentions: Path | None, out: Path, format: str, device: str
+) -> None:
+    """One file of results for each file, in a folder that appears whole or not at all."""
+    import fusion
+    from loaders import new_folder
+
+    absent = [file for file in files if not _is_file(file)]
+    if absent:
+        raise MedgraftError(f"{absent[0][:80]!r} is no file; with --out give files")
+    names = [Path(file).name.removesuffix(".gz") for file in files]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise MedgraftError(f"two files are called {repeated}; annotate them into two folders")
+    if out.exists():
+        raise MedgraftError(f"{out} is already there; choose another folder, or remove it")
+    tagger = None if mentions is None else fusion.load(mentions, device=device)
+    with new_folder(out) as aside:
+        for name, file in zip(names, files, strict=True):
+            items: Iterable[Any] = _items(model, file)
+            if tagger is not None:
+                items = tagger.pipe(items)
+            found = model.pipe(items, progress=True)
+            with (aside / f"{name}{FORMATS[format]}").open("w", encoding="utf-8") as results:
+                _write(found, format, results)
+    typer.echo(f"{out}: {len(files)} files")
+
+
+def _items(model: "FusedModel[Any]", file: str) -> Iterator[Any]:
+    """The documents or questions of a file; of a file in no format of annotated documents its whole text."""
+    import fusion
+    from loaders import Document, InputError, read_corpus, read_questions
+
+    if isinstance(model, fusion.QuestionModel):
+        yield from read_questions(file)
+        return
+    try:
+        documents = read_corpus(file)
+        first = next(documents)
+    except (InputError, StopIteration):
+        yield Document(Path(file).stem, text_of(file))
+        return
+    yield first
+    yield from documents
+
+
+def _write(found: Iterable[Any], format: str, file: Any) -> None:
+    from dataclasses import asdict
+
+    from fusion.rendering import page
+    from loaders import Question, write_pubtator, write_questions
+
+    if format == "html":
+        file.write(page(found))
+        return
+    for item in found:
+        if isinstance(item, Question):
+            write_questions([item], file)
+        elif format == "pubtator":
+            write_pubtator([item], file)
+        else:
+            file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+
+
+def text_of(text_or_file: str) -> str:
+    """The content of a file of that name, or the text itself."""
+    if _is_file(text_or_file):
+        try:
+            return Path(text_or_file).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise MedgraftError(f"{text_or_file} is not UTF-8 text (byte {error.start}); convert it first") from error
+    return text_or_file
+
+
+def _is_file(text: str) -> bool:
+    return len(text) < 256 and "\n" not in text and Path(text).is_file()
+
+
+def show_documents(documents: Sequence["Document"], as_json: bool) -> None:
+    """Print mentions and relations as tables, or as JSON."""
+    from dataclasses import asdict
+
+    if as_json:
+        typer.echo(json.dumps([asdict(document) for document in documents], indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    for document in documents:
+        table = Table("mention", "characters", "type", "concept", "score", "candidates", box=None)
+        for m in document.mentions:
+            others = " ".join(f"{c.concept_id} ({c.alias}, {c.score:.2f})" for c in m.candidates[:3])
+            score = "" if m.score is None else f"{m.score:.2f}"
+            text = document.text[m.start : m.end]
+            table.add_row(text, f"{m.start}-{m.end}", m.type, m.concept_id or "NIL", score, others)
+        Console().print(table if document.mentions else "no mention found")
+        names = {
+            id: document.text[m.start : m.end] for m in document.mentions for id in (m.concept_id or "").split("|")
+        }
+        held = Table("relation", "head", "tail", "score", "evidence", box=None)
+        for r in document.relations:
+            evidence = " ".join(document.text[start:end] for start, end in r.evidence)
+            ends = [f"{names.get(end, '')} ({end})" for end in (r.head, r.tail)]
+            held.add_row(r.relation, *ends, "" if r.score is None else f"{r.score:.2f}", evidence)
+        if document.relations:
+            Console().print(held)
+
+
+def _show_questions(questions: Sequence["Question"], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        typer.echo(json.dumps([asdict(question) for question in questions], indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("question", "answer", "score", "characters", box=None)
+    for q in questions:
+        places = " ".join(f"{start}-{end}" for start, end in q.spans)
+        table.add_row(q.text, q.answer or "no answer", "" if q.score is None else f"{q.score:.2f}", places)
+    Console().print(table)
