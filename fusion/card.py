@@ -9,24 +9,31 @@ if TYPE_CHECKING:
 def model_card(model: "FusedModel[Any]") -> str:
     """Markdown with data, settings and measured scores."""
     kind = "fused with a knowledge graph" if model.table is not None else "without a graph"
-    relations = [f"{name} ({head}, {tail})" for name, head, tail in model.settings.relations]
+    s = model.settings
+    relations = [f"{name} ({head}, {tail})" for name, head, tail in s.relations]
+    if s.task == "qa":
+        tag, does, call = "question-answering", _answers(s.kind, s.types), "model.answer(question, context)"
+    elif relations:
+        tag, call = "relation-extraction", "model(document_with_mentions)"
+        does = f"Finds relations between the mentions of a document: {', '.join(relations)}."
+    else:
+        tag, call = "token-classification", 'model("She developed ataxia.")'
+        does = f"Finds mentions of {', '.join(s.types)} in text."
     lines = [
         "---",
         "library_name: medgraft",
-        f"tags: [biomedical, {'relation-extraction' if relations else 'token-classification'}]",
+        f"tags: [biomedical, {tag}]",
         "---",
         "",
         f"# medgraft {model.settings.task}, {kind}",
         "",
-        f"Finds relations between the mentions of a document: {', '.join(relations)}."
-        if relations
-        else f"Finds mentions of {', '.join(model.settings.types)} in text.",
+        does,
         "",
         "```python",
         "import fusion",
         "",
         'model = fusion.load("this folder")',
-        "document = model(document_with_mentions)" if relations else 'document = model("She developed ataxia.")',
+        f"found = {call}",
         "```",
         "",
         "## Training",
@@ -40,9 +47,18 @@ def model_card(model: "FusedModel[Any]") -> str:
     lines += [f"- {name}: {value}" for name, value in model.scores.items()] or ["Not measured."]
     lines += [
         "",
-        "Scores are strict: mentions agree in start, end and type, relations in both concepts.",
+        "Mentions are right if start, end and type agree, relations if both concepts do, answers if they are the same.",
+        "Confidence is scaled by a temperature that was chosen on the development part.",
         "They say nothing about other text.",
         "A research aid: its output is not a diagnosis and needs the eye of a clinician.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _answers(kind: str, labels: tuple[str, ...]) -> str:
+    return {
+        "label": f"Answers questions over a context with one of {', '.join(labels)}.",
+        "choice": "Chooses one of a question's options.",
+        "span": "Answers questions with words of their context, or says that it holds no answer.",
+    }[kind]

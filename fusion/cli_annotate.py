@@ -148,7 +148,7 @@ def _write_all(
             if tagger is not None:
                 items = tagger.pipe(items)
             found = model.pipe(items, progress=True)
-            with (aside / f"{name}{FORMATS[format]}").open("w", encoding="utf-8") as results:
+            with (aside / f"{name}{FORMATS[format]}").open("w", encoding="utf-8", errors="backslashreplace") as results:
                 _write(found, format, results)
     typer.echo(f"{out}: {len(files)} files")
 

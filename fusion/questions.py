@@ -142,7 +142,8 @@ class QuestionModel(FusedModel[Question]):
         return [(p.score or 0.0, correct(q, p)) for q, p in zip(gold, predicted, strict=True)]
 
     def training_data(self, items: Sequence[Question]) -> TrainingData:
-        prepared = self.prepare(items, self.link(items))
+        everything = replace(self, settings=replace(self.settings, max_windows=None))
+        prepared = everything.prepare(items, self.link(items))
         examples = training_passages(items, prepared.read, self.network.scheme)
         made = [window for passage in examples for window in passage.windows]
         extras = [*prepared.extras, *self.cached(made)]

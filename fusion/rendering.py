@@ -94,7 +94,7 @@ def _open(mention: Mention, colours: dict[str, str]) -> str:
     told = [mention.type, mention.concept_id or "NIL", *mention.assertion]
     if mention.score is not None:
         told.append(f"score {mention.score:.2f}")
-    style = f"background:{colours[mention.type]};color:#111;padding:2px 4px;border-radius:4px"
+    style = f"background:{colours[mention.type]};color:#111;padding:2px 4px;border-radius:4px;outline:1px solid #0003"
     if mention.assertion:
         style += ";border-bottom:2px dashed #555"
     return f'<mark style="{style}" title="{escape("; ".join(filter(None, told)))}">'
@@ -106,7 +106,7 @@ def _label(mention: Mention, anchor: str) -> str:
     shown = escape(mention.type or "mention")
     if mention.concept_id is None:
         return f'<span style="{style}">{shown}</span>'
-    target = quote(f"{anchor}-{mention.concept_id.split('|')[0]}")
+    target = quote(f"{anchor}-{mention.concept_id.split('|')[0]}", safe=":", errors="replace")
     return f'<a style="{style}" href="#{target}">{shown}&nbsp;↗</a>'
 
 
@@ -179,7 +179,7 @@ def _address(id: str) -> str:
     """Where people read about a concept: its page at UTS for a CUI, else what the Bioregistry sends a CURIE to."""
     if _CUI.fullmatch(id):
         return f"https://uts.nlm.nih.gov/uts/umls/concept/{id}"
-    return f"https://bioregistry.io/{quote(id, safe=':')}" if _CURIE.fullmatch(id) else ""
+    return f"https://bioregistry.io/{quote(id, safe=':', errors='replace')}" if _CURIE.fullmatch(id) else ""
 
 
 def _short(text: str, length: int = 160) -> str:

@@ -1,6 +1,7 @@
 """The commands as a user types them: exit codes, one-line errors, JSON, and nothing half-written."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 
 import kg
 from fusion.cli import main
+from loaders import read_corpus, read_questions
 
 ROOT = Path(__file__).parents[2]
 PUBTATOR = "".join(
@@ -153,3 +155,79 @@ def test_every_level_answers_help() -> None:
             [sys.executable, "-m", "fusion", *arguments, "--help"], capture_output=True, text=True, cwd=ROOT, check=True
         )
         assert "Usage" in done.stdout
+
+
+def test_questions_from_training_to_explanation(
+    tiny_graph: Path,
+    trained: Path,
+    encoder_folder: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = [
+        {"id": f"{n}", "question": "Is there fever?", "context": f"High fever and a {w} cough.", "answer": a}
+        for n, (w, a) in enumerate([("dry", "yes"), ("feverish", "no")] * 3)
+    ]
+    corpus, model = tmp_path / "train.jsonl", tmp_path / "model"
+    corpus.write_text("\n".join(map(json.dumps, lines)))
+    command = ["train", "qa", "--train", corpus, "--dev", corpus, "--graph", tiny_graph, "--out", model]
+    command += ["--embeddings", trained / "embeddings", "--encoder", encoder_folder("bert")]
+    code, out, _ = run(capsys, *command, "--epochs", "2", "--device", "cpu", "--json")
+    assert code == 0 and {"dev accuracy", "dev macro_f1"} <= json.loads(out)["dev"].keys()
+    card = (model / "README.md").read_text()
+    assert "question-answering" in card and "no, yes" in card
+    code, out, _ = run(capsys, "evaluate", model, corpus, "--json")
+    assert code == 0 and json.loads(out)["questions"] == 6
+    code, out, _ = run(capsys, "annotate", model, "High fever.", "--question", "Is there fever?", "--json")
+    assert code == 0 and json.loads(out)[0]["answer"] in ("yes", "no")
+    code, out, _ = run(capsys, "annotate", model, corpus)
+    assert code == 0 and out.count("Is there fever?") == 6
+    code, out, _ = run(capsys, "annotate", model, corpus, "--out", tmp_path / "answers", "--format", "jsonl")
+    (written,) = (tmp_path / "answers").iterdir()
+    assert code == 0 and written.name == "train.jsonl.jsonl"
+    assert len(list(read_questions(written))) == 6
+    code, out, _ = run(capsys, "explain", model, "High fever.", "--question", "Is there fever?")
+    assert code == 0 and "'Is there fever?': " in out and "without the graph" in out
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "no.jsonl").write_text(json.dumps({"question": "Is there fever?", "answer": "yes"}))
+    for arguments, needle in (
+        (["annotate", model, "High fever."], "--question"),
+        (["evaluate", model, tmp_path / "empty.jsonl"], "holds no question; it is empty"),
+        (["evaluate", model, tmp_path / "no.jsonl"], "question '1' has no context"),
+        (["evaluate", model, trained / "train.txt"], "neither JSON nor JSON lines"),
+        (["train", "qa", *command[2:4], "--dev", trained / "train.txt", *command[6:]], "neither JSON nor JSON lines"),
+    ):
+        code, _, err = run(capsys, *arguments)
+        assert code == 1 and needle in err and err.count("\n") == 1 and err.startswith("medgraft: "), err
+
+
+def test_files_are_annotated_into_a_folder_that_appears_whole(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, out = tmp_path / "note.txt", tmp_path / "out"
+    plain.write_text("High fever and a dry cough.")
+    for format, ending in (("pubtator", ".txt"), ("jsonl", ".jsonl"), ("html", ".html")):
+        code, said, _ = run(
+            capsys, "annotate", trained / "model", plain, trained / "train.txt", "--out", out, "--format", format
+        )
+        assert code == 0 and "2 files" in said
+        assert sorted(p.name for p in out.iterdir()) == [f"note.txt{ending}", f"train.txt{ending}"]
+        if format == "pubtator":
+            assert [d.text for d in read_corpus(out / "note.txt.txt")] == [plain.read_text()]
+            assert len(list(read_corpus(out / "train.txt.txt"))) == 4
+        if format == "jsonl":
+            assert json.loads((out / "note.txt.jsonl").read_text())["text"] == plain.read_text()
+        code, _, err = run(capsys, "annotate", trained / "model", plain, "--out", out)
+        assert code == 1 and "already there" in err
+        shutil.rmtree(out)
+    broken = tmp_path / "broken.txt"
+    broken.write_bytes(b"\xff\xfe")
+    for arguments, needle in (
+        ([plain, broken], "broken.txt is not UTF-8"),
+        (["no file"], "is no file"),
+        ([plain, plain], "two files are called note.txt"),
+        ([plain, "--format", "docx"], "unknown format 'docx'"),
+    ):
+        code, _, err = run(capsys, "annotate", trained / "model", *arguments, "--out", out)
+        assert code == 1 and needle in err and not out.exists(), err
+        assert not list(tmp_path.glob(".out*"))
