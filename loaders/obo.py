@@ -15,7 +15,7 @@ from loaders.errors import InputError
 from loaders.lines import decode, raw_lines
 from loaders.options import DEFAULTS, Options
 from loaders.tables import Account, Batch
-from loaders.terms import LANGUAGE, Ontology, Term, is_licence, match_predicate, source_name
+from loaders.terms import LANGUAGE, OBSOLETE_SYNONYM, Ontology, Term, is_licence, match_predicate, source_name
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)', re.DOTALL)
 # What may follow a text in quotes: scope and type of a synonym, then references, modifiers or a comment.
@@ -192,7 +192,7 @@ def _names(id: str, stanza: _Stanza) -> list[tuple[str, str, str, bool]]:
             words = rest.partition("[")[0].split()
             if name:
                 kind = _SCOPES.get(words[0].upper(), scope) if words else scope
-                names.append((name, kind, LANGUAGE, "obsolete_synonym" in words))
+                names.append((name, kind, LANGUAGE, OBSOLETE_SYNONYM in words))
     return names
 
 

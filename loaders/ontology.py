@@ -12,9 +12,12 @@ from loaders.icd10cm import is_icd10cm, read_icd10cm
 from loaders.kgx import is_kgx, read_kgx
 from loaders.mesh import is_mesh, read_mesh
 from loaders.obo import is_obo, read_obo
+from loaders.obographs import is_obographs, read_obographs
 from loaders.options import DEFAULTS, Options
+from loaders.owl import is_owl, read_owl
 from loaders.rf2 import is_rf2, read_rf2
 from loaders.sources import files, head, opened
+from loaders.sssom import is_sssom, read_sssom
 from loaders.tables import Account, Batch
 from loaders.umls import is_rxnorm, is_umls, read_rxnorm, read_umls
 
@@ -42,9 +45,12 @@ _RRF = frozenset({"languages", "sources", "types", "suppressed", "max_restrictio
 # Tried in this order.
 FORMATS: dict[str, Format] = {
     "obo": Format(read_obo, is_obo),
+    "obographs": Format(read_obographs, is_obographs),
+    "owl": Format(read_owl, is_owl),
     "hpoa": Format(read_hpoa, is_hpoa),
     "genes_to_phenotype": Format(read_genes_to_phenotype, is_genes_to_phenotype),
     "kgx": Format(read_kgx, is_kgx),
+    "sssom": Format(read_sssom, is_sssom),
     "icd10cm": Format(read_icd10cm, is_icd10cm),
     "mesh": Format(read_mesh, is_mesh, heeds=frozenset({"attributes"})),
     "rf2": Format(read_rf2, is_folder=is_rf2, heeds=frozenset({"languages", "release_type", "stated"})),

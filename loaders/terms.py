@@ -14,6 +14,7 @@ from loaders.tables import Rows
 
 OBSOLETE = "obsolete term"
 ALTERNATIVE = "alternative id"
+OBSOLETE_SYNONYM = "obsolete_synonym"  # a type of synonyms
 LANGUAGE = "en"  # of text that does not say: ontologies of the OBO Foundry are written in English
 # SKOS matches and their like: statements that a term is something in another vocabulary.
 MATCHES = frozenset(

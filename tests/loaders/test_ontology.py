@@ -49,7 +49,7 @@ def test_a_format_is_known_by_its_content(
     [
         (b"", "is empty"),
         (b"\n \r\n", "is empty"),
-        (b"some,other\ntable,file\n", r"known formats \(obo, hpoa, "),
+        (b"some,other\ntable,file\n", r"known formats \(obo, obographs, "),
         (b"PK\x03\x04\0\0", "broken zip archive"),
         ("[Term]\nid: A:1\n".encode("utf-16"), "none of the known formats"),
         (b"\xff\xfe\n", "none of the known formats"),
@@ -68,8 +68,8 @@ def test_missing_files_folders_and_formats_are_refused_at_once(tmp_path: Path, m
         read_ontology(tmp_path / "missing.obo", Account(Path()))
     with pytest.raises(InputError, match="holds no file of a known format"):
         read_ontology(tmp_path, Account(Path()))
-    with pytest.raises(MedgraftError, match="no format 'owl'; choose one of obo"):
-        read_ontology(mini / "mini.obo", Account(Path()), format="owl")
+    with pytest.raises(MedgraftError, match="no format 'ttl'; choose one of obo"):
+        read_ontology(mini / "mini.obo", Account(Path()), format="ttl")
 
 
 def mutated(raw: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
