@@ -127,11 +127,20 @@ class QuestionModel(FusedModel[Question]):
         Raises:
             MedgraftError: a question of another kind than the training's, or without context.
         """
-        bare = [replace(q, answer=None, spans=()) for q in items]
-        votes = self._votes(self.prepare(bare, linked if with_graph else None), progress)
+        votes = self.votes(items, linked if with_graph else None, progress=progress)
         s = self.settings
         for question, some in zip(items, votes, strict=True):
             yield answer_of(self.network.scheme, question, some, temperature=s.temperature, threshold=s.threshold)
+
+    def votes(
+        self, questions: Sequence[Question], linked: Sequence[Document] | None, *, progress: bool = False
+    ) -> list[Votes]:
+        """What the windows of each question say of its answer; without `linked`, that is what `link` gives, no graph.
+
+        The questions' own answers are not looked at.
+        """
+        bare = [replace(q, answer=None, spans=()) for q in questions]
+        return self._votes(self.prepare(bare, linked), progress)
 
     def score(self, gold: Sequence[Question], predicted: Sequence[Question]) -> AnswerScores:
         """Accuracy and macro F1 of labels, accuracy of choices, exact match and token F1 of spans."""

@@ -216,3 +216,44 @@ def test_calibration_changes_confidence_and_no_answer(fused: Callable[[str], Que
         assert theirs.score <= ours.score
     found = fusion.reliability(other, CORPORA["label"].test)
     assert found.predictions == 80 and found.after != found.before
+
+
+@pytest.mark.parametrize("text", ["\u200b", "😀", "lone \ud800 surrogate", "nai\u0308ve " * 40, "[SEP] </s>", "\x00 a"])
+def test_odd_texts_are_no_trouble(fused: Callable[[str], QuestionModel], text: str) -> None:
+    for kind, model in ((kind, fused(kind)) for kind in CORPORA):
+        found = model.answer(text[:20], text, (text[:20], "other") if kind == "choice" else ())
+        assert found.answer is not None and 0 <= found.score <= 1
+        assert all(text[i:j] == found.answer for i, j in found.spans)
+        model.explain(replace(found, answer=None))
+        fusion.display(found, model.table)
+
+
+def test_parts_of_different_graphs_are_refused(fused: Callable[[str], QuestionModel], tmp_path: Path) -> None:
+    fused("label").save(tmp_path / "model")
+    words = tmp_path / "model" / "knowledge" / "knowledge.json"
+    words.write_text(words.read_text().replace("a" * 64, "b" * 64))
+    with pytest.raises(MedgraftError, match="knowledge is of graph bbbbbbbbbbbb, the linker of aaaaaaaaaaaa"):
+        fusion.load(tmp_path / "model")
+
+
+def test_unanswerable_questions_are_learnt(folder: Path) -> None:
+    def first(question: Question) -> Question:
+        """The answer is the first of the three names: no graph is needed for that."""
+        start, end = 11, question.context.index(" ,")
+        answer = question.context[start:end]
+        return replace(question, text="which came first ?", answer=answer, spans=((start, end),))
+
+    def without(question: Question) -> Question:
+        return replace(question, id=f"{question.id} none", text="who was there ?", answer="", spans=())
+
+    parts = [
+        tuple(f(q) for q in part[:120] for f in (first, without))
+        for part in vars(CORPORA["span"]).values()
+        if isinstance(part, tuple)
+    ]
+    corpus = fusion.QuestionCorpus("first or none", *parts)
+    model = fusion.train("qa", corpus, encoder=folder, **SETTINGS)
+    found = list(model.pipe(corpus.test))
+    right = sum((q.answer == "") == (p.answer == "") for q, p in zip(corpus.test, found, strict=True))
+    assert right >= 0.95 * len(corpus.test)
+    assert model.evaluate(corpus.test).measures["exact_match"] >= 0.9
