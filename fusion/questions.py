@@ -26,9 +26,9 @@ from lm.encoder import Encoder
 from lm.questions import (
     QuestionNetwork,
     QuestionScheme,
-    Read,
+    QuestionWindows,
     answers_extra,
-    read_questions,
+    question_windows,
     score_windows,
     training_passages,
 )
@@ -50,7 +50,7 @@ Placed = list[tuple[int, list[PairFact]]]
 class Prepared:
     """Questions as the network wants them; `placed` gives the facts of a window."""
 
-    read: Read
+    read: QuestionWindows
     placed: Callable[[Window], Placed]
     extras: list[Extra]
 
@@ -207,7 +207,7 @@ class QuestionModel(FusedModel[Question]):
     def prepare(self, questions: Sequence[Question], linked: Sequence[Document] | None) -> Prepared:
         """What the network needs of the questions; without `linked` no knowledge."""
         s = self.settings
-        read = read_questions(questions, self.network.scheme, self.encoder, s.max_pieces, s.stride, s.max_windows)
+        read = question_windows(questions, self.network.scheme, self.encoder, s.max_pieces, s.stride, s.max_windows)
         extras = [answers_extra(questions, read, self.network.scheme)]
         if linked is None or self.table is None:
             return Prepared(read, lambda _window: [], extras)
@@ -295,5 +295,5 @@ def _order(fact: PairFact) -> tuple[int, int, int, int]:
     return fact.code, fact.head, fact.relation, fact.tail
 
 
-def _windows(read: Read) -> list[Window]:
+def _windows(read: QuestionWindows) -> list[Window]:
     return [window for passage in read.passages for window in passage.windows]

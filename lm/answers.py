@@ -12,7 +12,7 @@ import numpy as np
 from lm.alignment import words_of
 from lm.answer_scores import token_f1
 from lm.encoder import Array
-from lm.questions import QuestionScheme, Read, context_words
+from lm.questions import QuestionScheme, QuestionWindows, context_words
 from loaders.records import Question
 
 LONGEST = 100
@@ -35,7 +35,7 @@ class Votes:
     spans: Array
 
 
-def votes_of(scheme: QuestionScheme, read: Read, number: int, scores: Sequence[Array]) -> Votes:
+def votes_of(scheme: QuestionScheme, read: QuestionWindows, number: int, scores: Sequence[Array]) -> Votes:
     """The votes on question `number`, from the raw scores of the windows of its passage, in their order."""
     windows = read.passages[number].windows
     none = np.zeros(0, dtype=np.int64), np.zeros((0, 2), dtype=np.int64)

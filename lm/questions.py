@@ -96,7 +96,7 @@ def _kind(question: Question) -> str:
 
 
 @dataclass(frozen=True)
-class Read:
+class QuestionWindows:
     """Questions as windows. R readings, numbered through the questions; a window's `document` is its reading.
 
     `passages` are the windows of each question; `first` and `count` say which readings are a question's.
@@ -111,14 +111,14 @@ class Read:
         return int(np.searchsorted(self.first, reading, side="right")) - 1
 
 
-def read_questions(
+def question_windows(
     questions: Sequence[Question],
     scheme: QuestionScheme,
     encoder: Encoder,
     max_pieces: int,
     stride: int,
     max_windows: int | None = None,
-) -> Read:
+) -> QuestionWindows:
     """The questions as windows; of each reading all, or the `max_windows` that share most with the question.
 
     Raises:
@@ -140,7 +140,7 @@ def read_questions(
         Passage(tuple(window for made in by_reading[start : start + n] for window in made))
         for start, n in zip(first, count, strict=True)
     ]
-    return Read(passages, texts, first, count)
+    return QuestionWindows(passages, texts, first, count)
 
 
 def likeliest(pair: tuple[str, str], made: Sequence[Window]) -> list[int]:
@@ -160,7 +160,7 @@ def likeliest(pair: tuple[str, str], made: Sequence[Window]) -> list[int]:
     return [int(n) for n in np.argsort(-(there @ weight), kind="stable")]
 
 
-def training_passages(questions: Sequence[Question], read: Read, scheme: QuestionScheme) -> list[Passage]:
+def training_passages(questions: Sequence[Question], read: QuestionWindows, scheme: QuestionScheme) -> list[Passage]:
     """What a step of training is made of: the windows of a question together; for spans each window by itself.
 
     Of the windows without the answer only the `NEGATIVES` likeliest of a question are kept, else they would drown it.
@@ -176,7 +176,7 @@ def training_passages(questions: Sequence[Question], read: Read, scheme: Questio
     return kept
 
 
-def answers_extra(questions: Sequence[Question], read: Read, scheme: QuestionScheme) -> Extra:
+def answers_extra(questions: Sequence[Question], read: QuestionWindows, scheme: QuestionScheme) -> Extra:
     """An extra for `collate`: which window belongs to which reading and question, and the answers where known."""
 
     def extra(group: Sequence[Window]) -> dict[str, Tensor]:
@@ -349,7 +349,7 @@ def _label(question: Question, scheme: QuestionScheme) -> int:
     return (question.options if scheme.kind == "choice" else scheme.labels).index(question.answer)
 
 
-def _target(question: Question, read: Read, window: Window) -> tuple[int, int]:
+def _target(question: Question, read: QuestionWindows, window: Window) -> tuple[int, int]:
     """The pieces at which the first answer begins and ends in this window, 0 for an end that it does not hold."""
     if not question.spans:
         return 0, 0
@@ -362,7 +362,7 @@ def _target(question: Question, read: Read, window: Window) -> tuple[int, int]:
     return start, end
 
 
-def _span_tensors(group: Sequence[Window], questions: Sequence[Question], read: Read) -> dict[str, Tensor]:
+def _span_tensors(group: Sequence[Window], questions: Sequence[Question], read: QuestionWindows) -> dict[str, Tensor]:
     words = np.zeros((len(group), max(map(len, group))), dtype=bool)
     targets = []
     for row, window in enumerate(group):

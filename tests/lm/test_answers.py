@@ -20,12 +20,11 @@ from lm.questions import (
     QuestionScheme,
     answers_extra,
     likeliest,
-    read_questions,
+    question_windows,
     score_windows,
     training_passages,
 )
-from loaders import Question
-from loaders import read_questions as from_file
+from loaders import Question, read_questions
 from loaders.errors import MedgraftError
 
 SPAN = QuestionScheme("span")
@@ -72,7 +71,7 @@ QUESTIONS = [
 
 def test_every_word_votes_once_wherever_the_windows_are_cut(encoder: Encoder) -> None:
     network = QuestionNetwork(encoder, SPAN, hidden_size=encoder.hidden_size)
-    read = read_questions(QUESTIONS, SPAN, encoder, 40, 8)
+    read = question_windows(QUESTIONS, SPAN, encoder, 40, 8)
     assert len(read.passages[0].windows) > 3
     made = [w for passage in read.passages for w in passage.windows]
     found = score_windows(network, made, encoder, answers_extra(QUESTIONS, read, SPAN))
@@ -96,9 +95,9 @@ def test_every_word_votes_once_wherever_the_windows_are_cut(encoder: Encoder) ->
 
 
 def test_the_real_articles_keep_every_answer_through_windows(data: Callable[[str], Path], encoder: Encoder) -> None:
-    every = from_file(data("text/covid_qa/200423_covidQA.json.gz"))
+    every = read_questions(data("text/covid_qa/200423_covidQA.json.gz"))
     questions = [q for q in every if len(q.text) < 60][::20]
-    read = read_questions(questions, SPAN, encoder, 128, 16)
+    read = question_windows(questions, SPAN, encoder, 128, 16)
     exact = 0
     for number, question in enumerate(questions):
         windows = read.passages[number].windows
@@ -113,7 +112,7 @@ def test_the_real_articles_keep_every_answer_through_windows(data: Callable[[str
 
 
 def test_training_keeps_windows_with_the_answer_and_the_likeliest_others(encoder: Encoder) -> None:
-    read = read_questions(QUESTIONS, SPAN, encoder, 40, 8)
+    read = question_windows(QUESTIONS, SPAN, encoder, 40, 8)
     kept = [p.windows[0] for p in training_passages(QUESTIONS, read, SPAN)]
     batch = answers_extra(QUESTIONS, read, SPAN)(kept)
     of_first = [n for n, window in enumerate(kept) if window.document == 0]
@@ -131,21 +130,21 @@ def test_training_keeps_windows_with_the_answer_and_the_likeliest_others(encoder
 def test_the_windows_that_share_rare_words_come_first(encoder: Encoder) -> None:
     context = "seizure of the ward . " * 6 + "aspirin . " + "seizure of the ward . " * 6
     question = Question("a", "the aspirin ?", context, answer="")
-    read = read_questions([question], SPAN, encoder, 40, 0)
+    read = question_windows([question], SPAN, encoder, 40, 0)
     windows = read.passages[0].windows
     order = likeliest(read.texts[0], windows)
     assert sorted(order) == list(range(len(windows)))
     moved = len(question.text) + 1
     held = [[context[i - moved : j - moved] for i, j in w.offsets if i >= moved] for w in windows]
     assert "aspirin" in held[order[0]] and "aspirin" not in held[order[-1]]
-    few = read_questions([question], SPAN, encoder, 40, 0, max_windows=1)
+    few = question_windows([question], SPAN, encoder, 40, 0, max_windows=1)
     assert [w.span for w in few.passages[0].windows] == [windows[order[0]].span]
 
 
 def test_labels_and_options_are_means_over_windows(encoder: Encoder) -> None:
     label = QuestionScheme("label", ("no", "yes"))
     question = Question("a", "does it ?", "nausea after aspirin . " * 9, answer="yes")
-    read = read_questions([question], label, encoder, 40, 8)
+    read = question_windows([question], label, encoder, 40, 8)
     made = [np.array([n, 3.0]) for n in range(len(read.passages[0].windows))]
     votes = votes_of(label, read, 0, made)
     np.testing.assert_allclose(votes.logits, np.mean(made, axis=0))
