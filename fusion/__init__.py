@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusion.attention import Knowledge, KnowledgeAttention
+    from fusion.classification import ClassificationModel
     from fusion.confidence import Reliability, reliability
     from fusion.corpora import Corpus, load_corpus
+    from fusion.evaluation import compare_models, measure
     from fusion.explanation import Effect, Explanation
     from fusion.knowledge import KnowledgeTable
+    from fusion.label_corpora import load_labelled
     from fusion.model import FusedEncoder, FusedModel
     from fusion.question_corpora import QuestionCorpus, load_questions
     from fusion.questions import QuestionModel
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from fusion.training import train
 
 __all__ = [
+    "ClassificationModel",
     "Corpus",
     "Display",
     "Effect",
@@ -37,16 +41,20 @@ __all__ = [
     "RelationModel",
     "Reliability",
     "TaggingModel",
+    "compare_models",
     "display",
     "load",
     "load_corpus",
+    "load_labelled",
     "load_questions",
+    "measure",
     "reliability",
     "run_quickstart",
     "train",
 ]
 
 _HOMES = {
+    "ClassificationModel": "classification",
     "Corpus": "corpora",
     "Display": "rendering",
     "Effect": "explanation",
@@ -61,10 +69,13 @@ _HOMES = {
     "RelationModel": "relations",
     "Reliability": "confidence",
     "TaggingModel": "tagging",
+    "compare_models": "evaluation",
     "display": "rendering",
     "load": "tasks",
     "load_corpus": "corpora",
+    "load_labelled": "label_corpora",
     "load_questions": "question_corpora",
+    "measure": "evaluation",
     "reliability": "confidence",
     "run_quickstart": "quickstart",
     "train": "training",

@@ -13,6 +13,9 @@ def model_card(model: "FusedModel[Any]") -> str:
     relations = [f"{name} ({head}, {tail})" for name, head, tail in s.relations]
     if s.task == "qa":
         tag, does, call = "question-answering", _answers(s.kind, s.types), "model.answer(question, context)"
+    elif s.task == "classification":
+        tag, call = "text-classification", 'model("She developed ataxia.").labels'
+        does = f"Labels texts with {s.kind} of: {', '.join(s.types)}."
     elif relations:
         tag, call = "relation-extraction", "model(document_with_mentions)"
         does = f"Finds relations between the mentions of a document: {', '.join(relations)}."

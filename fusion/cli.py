@@ -3,11 +3,13 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fusion.cli_annotate import annotate, explain, show_documents, text_of
+from fusion.cli_evaluate import evaluate
+from fusion.cli_methods import augment
 from kg.cli import build, diff, export, update
 from kg.cli_query import app_query
 from loaders.errors import MedgraftError
@@ -29,6 +31,8 @@ app.command("diff")(diff)
 app.command("export")(export)
 app.command("annotate")(annotate)
 app.command("explain")(explain)
+app.command("evaluate")(evaluate)
+app.command("augment")(augment)
 app.add_typer(app_query, name="query")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -113,12 +117,13 @@ def link(
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Argument(help="ner, relations or qa.")],
+    task: Annotated[str, typer.Argument(help="ner, relations, qa or classification.")],
     corpus: Annotated[
         Path,
         typer.Option(
             "--train",
-            help="Annotated documents (PubTator, GSC+, CoNLL, PGR); for qa questions (PubMedQA, SQuAD, JSON lines).",
+            help="Annotated documents (PubTator, GSC+, CoNLL, PGR); for qa questions (PubMedQA, SQuAD, JSON lines); "
+            "for classification labelled texts (CSV, JSON lines).",
         ),
     ],
     dev: Annotated[Path, typer.Option(help="Documents or questions to choose the best epoch on.")],
@@ -140,7 +145,8 @@ def train(
 ) -> None:
     """Train a model, fused with a graph or plain.
 
-    `relations` learns what holds between the mentions that the documents have, `qa` to answer questions.
+    `relations` learns what holds between the mentions that the documents have, `qa` to answer questions,
+    `classification` to label whole texts.
 
     Example: medgraft train ner --train train.txt --dev dev.txt --graph graphs/hpo --embeddings embeddings/hpo
     --encoder bert-base-uncased --out models/ner
@@ -175,38 +181,6 @@ def train(
     if isinstance(model, fusion.RelationModel) and isinstance(documents, fusion.Corpus):
         summary |= {"threshold": model.settings.threshold, "dev pairs with a fact": model.stated(documents.dev)}
     _show(summary, as_json)
-
-
-@app.command()
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
-    documents: Annotated[
-        Path,
-        typer.Argument(
-            help="Annotated documents (PubTator, GSC+, CoNLL, PGR); for qa questions (PubMedQA, SQuAD, JSON lines)."
-        ),
-    ],
-    without_graph: Annotated[bool, typer.Option("--without-graph", help="Turn the knowledge off.")] = False,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Score a model on annotated documents or questions.
-
-    Precision, recall and F1 of mentions (strict) or of relations; accuracy and macro F1, or exact match and token F1,
-    of answers.
-
-    Example: medgraft evaluate models/ner test.PubTator.txt
-    """
-    import fusion
-    from loaders import read_corpus, read_questions
-
-    loaded = fusion.load(model, device=device)
-    read: Any = read_questions if isinstance(loaded, fusion.QuestionModel) else read_corpus
-    gold = list(read(documents))
-    result: dict[str, object] = loaded.evaluate(gold, with_graph=not without_graph).as_dict()
-    if isinstance(loaded, fusion.RelationModel):
-        result |= {"pairs with a fact": loaded.stated(gold)}
-    _show(result, as_json)
 
 
 @app.command()
@@ -283,11 +257,10 @@ def main() -> None:
 
 def _corpus(task: str, train: Path, dev: Path) -> "Corpus | QuestionCorpus":
     import fusion
-    from loaders import read_corpus, read_questions
+    from fusion.tasks import read_items
 
-    if task == "qa":
-        return fusion.QuestionCorpus(train.stem, tuple(read_questions(train)), tuple(read_questions(dev)), ())
-    return fusion.Corpus(train.stem, tuple(read_corpus(train)), tuple(read_corpus(dev)), ())
+    kind = fusion.QuestionCorpus if task == "qa" else fusion.Corpus
+    return kind(train.stem, tuple(read_items(task, train)), tuple(read_items(task, dev)), ())
 
 
 def _show(values: dict[str, object], as_json: bool) -> None:

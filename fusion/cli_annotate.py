@@ -41,7 +41,7 @@ def annotate(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Find typed, linked mentions in text; with a model of relations what holds between them; with one of qa answers.
+    """Find typed, linked mentions in text; relations between them, answers or labels with a model of these.
 
     A model of relations needs mentions: those of a fused ner model, or of files of annotated documents. A model of qa
     needs --question, or files of questions.
@@ -121,6 +121,8 @@ def _given(
         if not files:
             raise MedgraftError("a model of relations needs mentions: give --mentions, or files of annotated documents")
         return [document for text in texts for document in read_corpus(text)]
+    if isinstance(model, fusion.ClassificationModel) and files:
+        return [found for text in texts for found in _items(model, text)]
     documents = [Document(str(number), text_of(text)) for number, text in enumerate(texts, 1)]
     return documents if mentions is None else list(fusion.load(mentions, device=device).pipe(documents))
 
@@ -156,13 +158,13 @@ def _write_all(
 def _items(model: "FusedModel[Any]", file: str) -> Iterator[Any]:
     """The documents or questions of a file; of a file in no format of annotated documents its whole text."""
     import fusion
-    from loaders import Document, InputError, read_corpus, read_questions
+    from loaders import Document, InputError, read_corpus, read_labelled, read_questions
 
     if isinstance(model, fusion.QuestionModel):
         yield from read_questions(file)
         return
     try:
-        documents = read_corpus(file)
+        documents = read_labelled(file) if isinstance(model, fusion.ClassificationModel) else read_corpus(file)
         first = next(documents)
     except (InputError, StopIteration):
         yield Document(Path(file).stem, text_of(file))
@@ -214,6 +216,9 @@ def show_documents(documents: Sequence["Document"], as_json: bool) -> None:
     from rich.table import Table
 
     for document in documents:
+        if document.labels:
+            typer.echo(", ".join(f"{label.name} ({label.score or 0:.2f})" for label in document.labels))
+            continue
         table = Table("mention", "characters", "type", "concept", "score", "candidates", box=None)
         for m in document.mentions:
             others = " ".join(f"{c.concept_id} ({c.alias}, {c.score:.2f})" for c in m.candidates[:3])

@@ -92,6 +92,27 @@ HOMES = {
             )
         },
     ),
+    "medical_abstracts": Home(
+        "text/medical_abstracts",
+        "https://github.com/sebischair/Medical-Abstracts-TC-Corpus",
+        {
+            "medical_tc_test.csv": ("", "1eecea73c9ecad292c55e10403bd139fab9580545d6878482997c5564d51ac05"),
+            "medical_tc_labels.csv": ("", "8a27ae03339c798103678efa8012f744a723ff71a80f2b2c1355ee249564adc5"),
+        },
+    ),
+    "mts_dialog": Home(
+        "text/mts_dialog",
+        "https://github.com/abachaa/MTS-Dialog",
+        {
+            f"MTS-Dialog-{part}.csv": ("", digest)
+            for part, digest in {
+                "TrainingSet": "65a28681dd59fc159681ea026e44610f2af7bc64a0e7f892d763eb03d9f503dc",
+                "ValidationSet": "227206520c4534381c0d7fba6d3f09319a9af5a6d9603a93c0341af1198e3958",
+                "TestSet-1-MEDIQA-Chat-2023": "b4d38dd2c99b2e9860099abcf653f1e0f3e9b69f9fcc45be2a2699b37a4d2f37",
+                "TestSet-2-MEDIQA-Sum-2023": "226644466ed3af82382b327a3e684aab70aa605b96cfd93b04f584f1826ab1a6",
+            }.items()
+        },
+    ),
 }
 
 
@@ -114,10 +135,12 @@ def find_corpus(name: str, *, download: bool = False) -> Path | None:
 def load_corpus(name: str, *, download: bool = False) -> Corpus | None:
     """BC5CDR (`bc5cdr`) or GSC+ (`gsc_plus`, which has no training part); None where `find_corpus` finds none.
 
-    Corpora of questions come from `fusion.load_questions`.
+    Corpora of questions come from `fusion.load_questions`, labelled texts from `fusion.load_labelled`.
     """
     if name in ("pubmedqa", "covid_qa"):
         raise MedgraftError(f"{name} is a corpus of questions; load it with fusion.load_questions")
+    if name in ("medical_abstracts", "mts_dialog"):
+        raise MedgraftError(f"{name} is a corpus of labelled texts; load it with fusion.load_labelled")
     folder = find_corpus(name, download=download)
     if folder is None:
         return None
@@ -180,6 +203,11 @@ def _download(name: str, home: Home) -> Path:
 
     pooch.get_logger().setLevel(logging.WARNING)
     folder = _cache() / home.folder
+    if not home.archive.endswith(".zip"):
+        raise MedgraftError(
+            f"{name} has no archive to download; put {', '.join(home.files)} from {home.archive} into "
+            f"{home.folder}/ of a folder and set {DATA_VARIABLE} to it"
+        )
     members = [member for member, _ in home.files.values()]
     try:
         paths = pooch.retrieve(

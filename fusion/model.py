@@ -18,11 +18,13 @@ from kg import Linker
 from lm.alignment import Window
 from lm.caching import lower_states
 from lm.encoder import Encoder
+from lm.evaluation import HasId
+from lm.tallies import Tally
 from loaders.folders import new_folder
 from loaders.records import Document
 
 Extra = Callable[[Sequence[Window]], dict[str, Tensor]]
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=HasId)
 """What a task is about: a `Document`, or a `Question`."""
 
 
@@ -108,7 +110,7 @@ class ModelSettings:
     threshold: float = 0.5
     """Of a relation's probability; for answers with a span, of its logit against no answer."""
     kind: str = ""
-    """Of the answers to questions; see `lm.questions`."""
+    """Of the answers to questions, see `lm.questions`; for classification whether there is "one" label or "several"."""
     max_windows: int | None = None
     """Windows of a context that are read, the likeliest ones; all by default."""
     temperature: float = 1.0
@@ -178,6 +180,10 @@ class FusedModel(ABC, Generic[Item]):
     @abstractmethod
     def score(self, gold: Sequence[Item], predicted: Sequence[Item]) -> Report:
         """How well the predicted items agree with the gold ones."""
+
+    @abstractmethod
+    def tally(self, gold: Sequence[Item], predicted: Sequence[Item]) -> Tally:
+        """The same as sums over the items, in their order, for intervals and paired tests."""
 
     @abstractmethod
     def training_data(self, items: Sequence[Item]) -> TrainingData:

@@ -9,11 +9,14 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fusion.corpora import find_corpus, packed_or_not
-from loaders import Question, read_questions
+from loaders import Document, Question, read_questions
 
 SEED = 0
+
+Item = TypeVar("Item", Document, Question)
 
 
 @dataclass(frozen=True)
@@ -54,27 +57,29 @@ def load_questions(name: str, *, download: bool = False) -> QuestionCorpus | Non
 
 
 def split(
-    questions: Sequence[Question],
+    items: Sequence[Item],
     shares: Sequence[float],
     *,
-    strata: Callable[[Question], str] = lambda _question: "",
+    strata: Callable[[Item], str] = lambda _item: "",
+    group: Callable[[Item], str] | None = None,
     seed: int = SEED,
-) -> list[tuple[Question, ...]]:
-    """Parts with these shares of the groups, in each stratum; the order of the questions is kept within a part.
+) -> list[tuple[Item, ...]]:
+    """Parts with these shares of the groups, in each stratum; the order of the items is kept within a part.
 
-    Groups are taken in the order of a hash of the seed and their names, so a split depends on nothing else. A question
+    Groups are taken in the order of a hash of the seed and their names, so a split depends on nothing else. An item
     without a group is one by itself.
     """
+    name_of = group or (lambda item: str(getattr(item, "group", "") or item.id))
     groups: dict[str, set[str]] = {}
-    for q in questions:
-        groups.setdefault(strata(q), set()).add(q.group or q.id)
+    for item in items:
+        groups.setdefault(strata(item), set()).add(name_of(item))
     part_of: dict[str, int] = {}
     for names in groups.values():
         ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
         borders = [round(sum(shares[: n + 1]) * len(ordered)) for n in range(len(shares))]
         for place, name in enumerate(ordered):
             part_of.setdefault(name, next(n for n, border in enumerate(borders) if place < border))
-    parts: list[list[Question]] = [[] for _ in shares]
-    for q in questions:
-        parts[part_of[q.group or q.id]].append(q)
+    parts: list[list[Item]] = [[] for _ in shares]
+    for item in items:
+        parts[part_of[name_of(item)]].append(item)
     return [tuple(part) for part in parts]

@@ -19,7 +19,7 @@ from fusion.model import Extra, FusedModel, ModelSettings, TrainingData, fused_e
 from fusion.question_corpora import QuestionCorpus
 from kg import Linker
 from lm.alignment import Window, collate
-from lm.answer_scores import AnswerScores, correct, evaluate_answers
+from lm.answer_scores import AnswerScores, answer_tally, correct, evaluate_answers
 from lm.answers import ALWAYS, Votes, answer_of, best_answer_threshold, span_loss, votes_of
 from lm.calibration import fit_temperature, negative_log_likelihood
 from lm.encoder import Encoder
@@ -33,6 +33,7 @@ from lm.questions import (
     training_passages,
 )
 from lm.relations import Passage
+from lm.tallies import Tally
 from loaders.errors import MedgraftError
 from loaders.records import Document, Mention, Question
 
@@ -146,6 +147,10 @@ class QuestionModel(FusedModel[Question]):
         """Accuracy and macro F1 of labels, accuracy of choices, exact match and token F1 of spans."""
         self.network.scheme.check(gold)
         return evaluate_answers(gold, predicted)
+
+    def tally(self, gold: Sequence[Question], predicted: Sequence[Question]) -> Tally:
+        self.network.scheme.check(gold)
+        return answer_tally(gold, predicted)
 
     def judged(self, gold: Sequence[Question], predicted: Sequence[Question]) -> list[tuple[float, bool]]:
         return [(p.score or 0.0, correct(q, p)) for q, p in zip(gold, predicted, strict=True)]

@@ -33,6 +33,7 @@ from lm.relations import (
     score_pairs,
     with_evidence,
 )
+from lm.tallies import Tally, set_tally
 from loaders.errors import MedgraftError
 from loaders.records import Candidate, Document
 
@@ -106,6 +107,10 @@ class RelationModel(DocumentModel):
     def score(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
         """Micro precision, recall and F1 of relations; one between concepts without a mention cannot be found."""
         return evaluate_relations(gold, predicted)
+
+    def tally(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Tally:
+        sides = ([{(r.head, r.tail, r.relation) for r in d.relations} for d in side] for side in (gold, predicted))
+        return set_tally(*sides)
 
     def judged(self, gold: Sequence[Document], predicted: Sequence[Document]) -> list[tuple[float, bool]]:
         return [

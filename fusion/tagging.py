@@ -13,6 +13,7 @@ from lm.calibration import fit_temperature
 from lm.encoder import Encoder
 from lm.evaluation import Scores, evaluate_mentions
 from lm.tagging import Tagger, TagScheme, predict, tag_documents, tag_loss
+from lm.tallies import Tally, set_tally
 from loaders.errors import MedgraftError
 from loaders.records import Document, Mention
 
@@ -50,6 +51,11 @@ class TaggingModel(DocumentModel):
     def score(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
         """Strict span precision, recall and F1."""
         return evaluate_mentions(gold, predicted)
+
+    def tally(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Tally:
+        return set_tally(
+            *([{(m.start, m.end, m.type) for m in d.mentions} for d in side] for side in (gold, predicted))
+        )
 
     def judged(self, gold: Sequence[Document], predicted: Sequence[Document]) -> list[tuple[float, bool]]:
         return [

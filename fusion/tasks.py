@@ -1,11 +1,13 @@
 """The tasks, and the one way to make a model of any of them or to load it from its folder."""
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 
+from fusion.classification import ClassificationModel
 from fusion.knowledge import KnowledgeTable
 from fusion.model import FusedModel, ModelSettings
 from fusion.questions import QuestionModel
@@ -13,14 +15,24 @@ from fusion.relations import RelationModel
 from fusion.tagging import TaggingModel
 from kg import Linker
 from lm.encoder import Encoder, resolve_device
+from loaders import read_corpus, read_labelled, read_questions
 from loaders.errors import MedgraftError
 from loaders.folders import restore_folder
 
-TASKS: dict[str, type[TaggingModel] | type[RelationModel] | type[QuestionModel]] = {
+TASKS: dict[str, type[TaggingModel] | type[RelationModel] | type[QuestionModel] | type[ClassificationModel]] = {
     "ner": TaggingModel,
     "relations": RelationModel,
     "qa": QuestionModel,
+    "classification": ClassificationModel,
 }
+
+
+def read_items(task: str, path: str | Path) -> list[Any]:
+    """What the task is about from a file: annotated documents, questions, or labelled texts."""
+    if task not in TASKS:
+        raise MedgraftError(f"unknown task {task!r}; choose {' or '.join(TASKS)}")
+    readers: dict[str, Callable[[str | Path], Iterable[Any]]] = {"qa": read_questions, "classification": read_labelled}
+    return list(readers.get(task, read_corpus)(path))
 
 
 def make_model(

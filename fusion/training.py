@@ -56,8 +56,9 @@ def train(
     encoder, output layer, order of data and seeds.
 
     Args:
-        task: "ner", "relations" between the mentions that the documents have, or "qa" for questions over a context;
-            whether these want a label, a choice or a span is told by the corpus.
+        task: "ner", "relations" between the mentions that the documents have, "classification" of whole texts, or
+            "qa" for questions over a context. Whether these want a label, a choice or a span, and whether a text may
+            have several labels, is told by the corpus.
         corpus: documents by split, or questions.
         graph: what `kg.connect` gives; read while the knowledge table is made, not afterwards.
         embeddings: trained on this graph.
@@ -184,7 +185,7 @@ def _table(
             raise MedgraftError(
                 f"the {name} are of graph {other[:12]}, but this graph is {graph.fingerprint[:12]}; make them anew"
             )
-    return KnowledgeTable.build(graph, embeddings, pairs=task != "ner")
+    return KnowledgeTable.build(graph, embeddings, pairs=task in ("relations", "qa"))
 
 
 def _with_linker(knowledge: KnowledgeTable, linker: Linker | None) -> KnowledgeTable:

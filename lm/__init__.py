@@ -6,8 +6,10 @@ from typing import Any
 _HOME = {
     "AnswerScores": "answer_scores",
     "BlockState": "encoder",
+    "DocumentClassifier": "classification",
     "Encoder": "encoder",
     "History": "training",
+    "LabelScheme": "classification",
     "MentionTagger": "tagging",
     "QuestionNetwork": "questions",
     "QuestionScheme": "questions",

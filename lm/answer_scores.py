@@ -14,6 +14,7 @@ from typing import Any
 from sklearn.metrics import f1_score
 
 from lm.evaluation import check_same
+from lm.tallies import Tally, class_tally, mean_tally
 from loaders.errors import MedgraftError
 from loaders.records import Question
 
@@ -64,6 +65,17 @@ def evaluate_answers(gold: Sequence[Question], predicted: Sequence[Question]) ->
         score = f1_score(wanted, found, labels=labels, average="macro", zero_division=0.0)
         measures["macro_f1"] = float(score)
     return AnswerScores(len(pairs), measures)
+
+
+def answer_tally(gold: Sequence[Question], predicted: Sequence[Question]) -> Tally:
+    """The same measures as sums over the questions, whose order is that of both sides."""
+    pairs = list(zip(gold, predicted, strict=True))
+    if any(q.spans or q.answer == "" for q in gold):
+        return mean_tally({"exact_match": [exact_match(*p) for p in pairs], "token_f1": [token_f1(*p) for p in pairs]})
+    if any(q.options for q in gold):
+        return mean_tally({"accuracy": [float(q.answer == p.answer) for q, p in pairs]})
+    wanted, found = [q.answer or "" for q, _ in pairs], [p.answer or "" for _, p in pairs]
+    return class_tally(wanted, found, sorted({*wanted, *found}))
 
 
 def correct(gold: Question, predicted: Question) -> bool:

@@ -6,6 +6,7 @@ it. Of a question with options one text is read for each option.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -300,7 +301,7 @@ class QuestionNetwork(nn.Module):
 
 
 def score_windows(
-    network: QuestionNetwork,
+    network: Any,
     made: Sequence[Window],
     encoder: Encoder,
     *extras: Extra,
@@ -310,8 +311,8 @@ def score_windows(
     """Raw scores of each window, in their order: (L,) of the labels, (1,) of the option, (T, 2) of the pieces.
 
     Args:
-        network: runs where its parameters are, in evaluation mode.
-        made: windows of any questions; what is said of one does not depend on the others.
+        network: a `QuestionNetwork` or `lm.DocumentClassifier`; runs where its parameters are, in evaluation mode.
+        made: windows of any questions or texts; what is said of one does not depend on the others.
         encoder: whose tokenizer cut the texts.
         extras: what the network's encoder and facts need in a batch.
         batch_size: windows in a batch; batches hold windows of similar length.

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from loaders.errors import InputError, MedgraftError
     from loaders.folders import new_folder
     from loaders.gsc import read_gsc
+    from loaders.labelled import read_labelled
     from loaders.ontology import detect_format, read_ontology
     from loaders.pubtator import read_pubtator, write_pubtator
     from loaders.questions import read_questions, write_questions
-    from loaders.records import Candidate, Concept, Document, Mention, Question, Relation, Triple
+    from loaders.records import Candidate, Concept, Document, Label, Mention, Question, Relation, Triple
     from loaders.tables import Account, Batch
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Concept",
     "Document",
     "InputError",
+    "Label",
     "MedgraftError",
     "Mention",
     "Question",
@@ -35,6 +37,7 @@ __all__ = [
     "read_conll",
     "read_corpus",
     "read_gsc",
+    "read_labelled",
     "read_ontology",
     "read_pubtator",
     "read_questions",
@@ -48,10 +51,11 @@ _MODULES = {
     "loaders.errors": ("InputError", "MedgraftError"),
     "loaders.folders": ("new_folder",),
     "loaders.gsc": ("read_gsc",),
+    "loaders.labelled": ("read_labelled",),
     "loaders.ontology": ("detect_format", "read_ontology"),
     "loaders.pubtator": ("read_pubtator", "write_pubtator"),
     "loaders.questions": ("read_questions", "write_questions"),
-    "loaders.records": ("Candidate", "Concept", "Document", "Mention", "Question", "Relation", "Triple"),
+    "loaders.records": ("Candidate", "Concept", "Document", "Label", "Mention", "Question", "Relation", "Triple"),
     "loaders.tables": ("Account", "Batch"),
 }
 

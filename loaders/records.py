@@ -106,6 +106,14 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """What a text as a whole is about, or is: a class, a section, a category."""
+
+    name: str
+    score: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A text with its annotation, gold or predicted. Iterating gives the mentions, in their order in the text."""
 
@@ -113,6 +121,7 @@ class Document:
     text: str
     mentions: tuple[Mention, ...] = ()
     relations: tuple[Relation, ...] = ()
+    labels: tuple[Label, ...] = ()
 
     def __iter__(self) -> Iterator[Mention]:
         return iter(self.mentions)
