@@ -12,14 +12,15 @@ from loaders.errors import MedgraftError
 
 @dataclass(frozen=True)
 class Measured:
-    """Each measure with its 95 % bootstrap interval over `items` documents or questions."""
+    """Each measure with its 95 % bootstrap interval over `items`, which are documents or questions (`unit`)."""
 
+    unit: str
     items: int
     values: dict[str, float]
     intervals: dict[str, tuple[float, float]]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"items": self.items, **self.values, "intervals": {n: list(i) for n, i in self.intervals.items()}}
+        return {self.unit: self.items, **self.values, "intervals": {n: list(i) for n, i in self.intervals.items()}}
 
     def __str__(self) -> str:
         width = max(map(len, self.values))
@@ -34,11 +35,12 @@ class Measured:
 class Compared:
     """Two models on the same `items`, measure by measure."""
 
+    unit: str
     items: int
     differences: dict[str, Difference]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"items": self.items, **{name: vars_of(d) for name, d in self.differences.items()}}
+        return {self.unit: self.items, **{name: vars_of(d) for name, d in self.differences.items()}}
 
     def __str__(self) -> str:
         width = max(map(len, self.differences))
@@ -75,7 +77,7 @@ def measure(
     for tally in tallies:
         values |= tally.values()
         intervals |= tally.intervals(draws, seed)
-    return Measured(len(gold), values, intervals)
+    return Measured(_unit(model), len(gold), values, intervals)
 
 
 def compare_models(
@@ -103,7 +105,11 @@ def compare_models(
     check_same(gold, predicted[0])
     for one, two in zip(*_paired(model, other, gold, predicted), strict=True):
         differences |= compare(one, two, draws=draws, seed=seed)
-    return Compared(len(gold), differences)
+    return Compared(_unit(model), len(gold), differences)
+
+
+def _unit(model: FusedModel[Item]) -> str:
+    return "questions" if model.settings.task == "qa" else "documents"
 
 
 def _tallies(model: FusedModel[Item], gold: Sequence[Item], with_graph: bool) -> list[Tally]:
