@@ -27,7 +27,7 @@ TEMPLATES = (
     "{head} , which {relation} {tail} , was noted .",
     "In this report {head} {relation} {tail} .",
 )
-_PARENT = "is_a"
+_PARENTS = ("is_a", "subclass_of")
 _CODE = re.compile(r"[^\w\s]*\w{0,3}\d[\w.-]*|.*[\[\](){}<>].*")
 
 Random = np.random.Generator
@@ -61,7 +61,7 @@ class Aliases:
         parents: dict[str, list[str]] = {}
         children: dict[str, list[str]] = {}
         for head, relation, tail in self.triples:
-            if relation == _PARENT:
+            if relation in _PARENTS:
                 parents.setdefault(head, []).append(tail)
                 children.setdefault(tail, []).append(head)
         return parents, children
