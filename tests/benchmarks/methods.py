@@ -52,7 +52,7 @@ def tallied(model: Any, gold: Any) -> dict[str, Any]:
 
 
 def against(ours: list[Tally], theirs: list[Tally], name: str) -> tuple[float, float, float, float]:
-    """Means of two sides over the seeds, their difference, and the p of a paired test with all seeds' counts of an item.
+    """Means of two sides over the seeds, their difference, and the p of a paired test.
 
     An item's counts of all seeds change sides together; the measure is the mean over the seeds.
     """
@@ -91,7 +91,7 @@ def classification(graph: str, embeddings: str, linker: str) -> None:
         for seed in SEEDS:
             for arm, given in (("plain", {}), ("fused", {"knowledge": table, "linker": index})):
 
-                def run(seed: int = seed, given: dict[str, Any] = given, corpus: Any = corpus) -> dict[str, Any]:
+                def run(seed: int = seed, given: Any = given, corpus: Any = corpus, epochs: int = epochs) -> Any:
                     model = fusion.train(
                         "classification", corpus, encoder=ENCODER, seed=seed, epochs=epochs, max_pieces=128,
                         frozen_blocks=4, cache_frozen=True, device="cpu", progress=False, after_block=4, **given,
@@ -99,17 +99,15 @@ def classification(graph: str, embeddings: str, linker: str) -> None:
                     return tallied(model, corpus.test)
 
                 arms[arm].append(kept(f"classification-{name}-{arm}-{seed}", run))
-                print(name, arm, seed, arms[arm][-1]["values"]["macro_f1"], round(arms[arm][-1]["seconds"]), flush=True)
         gold = [document.labels[0].name for document in corpus.test]
         like = class_tally(gold, gold, sorted({label.name for d in corpus.train for label in d.labels}))
         sides = {arm: restored(like, runs) for arm, runs in arms.items()}
         for measure in ("accuracy", "macro_f1"):
             ours, theirs, gap, p = against(sides["fused"], sides["plain"], measure)
             spread = float(np.std([run["values"][measure] for run in arms["fused"]], ddof=1))
-            cost = float(
-                np.median([f["seconds"] / q["seconds"] for f, q in zip(arms["fused"], arms["plain"], strict=True)])
-            )
-            rows.append((name, measure, f"{theirs:.4f}", f"{ours:.4f} ({spread:.4f})", f"{gap:+.4f}", f"{p:.4f}", f"{cost:.2f}"))  # fmt: skip
+            times = [f["seconds"] / q["seconds"] for f, q in zip(arms["fused"], arms["plain"], strict=True)]
+            shown = [f"{theirs:.4f}", f"{ours:.4f} ({spread:.4f})", f"{gap:+.4f}", f"{p:.4f}"]
+            rows.append((name, measure, *shown, f"{np.median(times):.2f}"))
     report.table("classification", ("corpus", "measure", "plain", "fused (sd)", "gain", "p", "time"), rows)
     report.write("methods-classification", 0, {"rows": rows})
 
@@ -129,7 +127,9 @@ def augmentation(graph: str) -> None:
             chosen = [train[n] for n in np.random.default_rng(seed).permutation(len(train))[:size]]
             for method in methods:
 
-                def run(method: str = method, seed: int = seed, chosen: Any = chosen) -> dict[str, Any]:
+                def run(
+                    method: str = method, seed: int = seed, chosen: Any = chosen, size: int = size
+                ) -> dict[str, Any]:
                     documents = list(chosen)
                     if method != "none":
                         made = augmented(chosen, method, copies=3, graph=known, seed=seed)
@@ -144,7 +144,6 @@ def augmentation(graph: str) -> None:
                     return tallied(model, test)
 
                 runs[method].append(kept(f"augmentation-{size}-{method}-{seed}", run))
-                print(size, method, seed, runs[method][-1]["values"]["f1"], flush=True)
         from lm.tallies import set_tally
 
         answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in test]
