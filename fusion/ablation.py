@@ -1,129 +1,49 @@
-"""Control arms: what the knowledge was worth, and not the extra parameters, the linker or the types.
+"""The ablation battery: what the knowledge was worth, and not the extra parameters, the linker or the types.
 
-Each arm changes the knowledge table and nothing else; encoder, data, order, seeds and steps are the same. One line a
-finished run goes to a results file, so that a battery can be stopped and picked up again.
+Every arm (`fusion.arms`) is trained with every seed on every share of the labels. One line a finished run goes to a
+results file, so that a battery can be stopped and picked up again; tables are made from that file alone.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
+from fusion.arms import ARMS, PAIRS_ONLY, Material, with_wrong_links
 from fusion.corpora import Corpus
-from fusion.knowledge import KnowledgeTable
 from fusion.leaks import check_leaks
-from fusion.model import ModelSettings
-from fusion.relations import concept_rows
+from fusion.model import FusedModel
+from fusion.significance import Counts, Difference, difference, f1, holm
 from kg import Linker
-from lm.relations import RelationScheme, pairs_of
+from lm.relations import concepts_of
 from loaders.errors import MedgraftError
-from loaders.records import Candidate, Document
+from loaders.records import Document
 
-Change = Callable[[KnowledgeTable, int], KnowledgeTable | None]
+SUBSETS = ("memorised", "synonym", "unseen")
+"""Gold answers by what training showed of them: concept and wording, concept only, neither (Kim and Kang, 2022)."""
 
-
-def _plain(_table: KnowledgeTable, _seed: int) -> None:
-    return None
-
-
-def _nil(table: KnowledgeTable, _seed: int) -> KnowledgeTable:
-    """No concept can be looked up, so every mention is NIL, in training and in the test."""
-    return replace(table, ids=["" for _ in table.ids])
-
-
-def _same(table: KnowledgeTable, _seed: int) -> KnowledgeTable:
-    """One vector and one type for every concept, no facts: the same parameters and span marks, no knowledge."""
-    return replace(
-        table,
-        vectors=torch.full_like(table.vectors, table.dim**-0.5),
-        types=torch.zeros_like(table.types),
-        neighbours=torch.full_like(table.neighbours, -1),
-        facts=None if table.facts is None else table.facts.empty(),
-    )
-
-
-def _types(table: KnowledgeTable, _seed: int) -> KnowledgeTable:
-    """Semantic types alone."""
-    return replace(_same(table, 0), types=table.types)
-
-
-def _random(table: KnowledgeTable, seed: int) -> KnowledgeTable:
-    """Random vectors of the same lengths, no types, no facts: identity without meaning."""
-    drawn = torch.randn(table.vectors.shape, generator=torch.Generator().manual_seed(seed))
-    lengths = table.vectors.norm(dim=1, keepdim=True)
-    return replace(_same(table, 0), vectors=drawn / drawn.norm(dim=1, keepdim=True) * lengths)
-
-
-def _permuted_within_type(table: KnowledgeTable, seed: int) -> KnowledgeTable:
-    """Every concept gets the vector and the facts of another one of its type."""
-    generator = np.random.default_rng(seed)
-    order = np.arange(len(table.ids))
-    types = table.types.numpy()
-    for type_row in np.unique(types):
-        rows = np.flatnonzero(types == type_row)
-        order[rows] = generator.permutation(rows)
-    return _renamed(table, order)
-
-
-def _permuted(table: KnowledgeTable, seed: int) -> KnowledgeTable:
-    """Every concept gets the vector, the type and the facts of another one."""
-    return _renamed(table, np.random.default_rng(seed).permutation(len(table.ids)))
-
-
-def _renamed(table: KnowledgeTable, order: NDArray[np.int64]) -> KnowledgeTable:
-    return replace(table, ids=[table.ids[row] for row in order], names=[table.names[row] for row in order])
-
-
-def _rewired(table: KnowledgeTable, seed: int) -> KnowledgeTable:
-    """Every concept has as many facts of each relation as before, to other concepts; vectors and types stay."""
-    generator = np.random.default_rng(seed)
-    neighbours = table.neighbours.clone()
-    there = neighbours >= 0
-    for relation in table.relations[there].unique():
-        places = there & (table.relations == relation)
-        others = neighbours[places]
-        neighbours[places] = others[torch.from_numpy(generator.permutation(len(others)))]
-    return replace(table, neighbours=neighbours, facts=None if table.facts is None else table.facts.rewired(seed))
-
-
-def _without_pair_facts(table: KnowledgeTable, _seed: int) -> KnowledgeTable:
-    """Concepts with their neighbours, but no fact between the two concepts of a pair."""
-    return replace(table, facts=None if table.facts is None else table.facts.empty())
-
-
-def _true(table: KnowledgeTable, _seed: int) -> KnowledgeTable:
-    return table
-
-
-ARMS: dict[str, Change] = {
-    "plain": _plain,
-    "nil": _nil,
-    "same-parameters": _same,
-    "types": _types,
-    "random": _random,
-    "permuted-within-type": _permuted_within_type,
-    "permuted": _permuted,
-    "rewired": _rewired,
-    "without-pair-facts": _without_pair_facts,
-    "true": _true,
-}
+Rows = list[tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm against `plain`: mean F1 over the seeds, its spread, and a paired test over documents."""
+    """An arm at one share of the labels: mean F1 over the seeds with its spread, against `plain` and against `true`.
+
+    `true` means the arm of that name minus this arm; both differences have p corrected by Holm over the arms of the
+    share. `subsets` are mean scores on gold answers by what training showed of them (recall, for mentions).
+    """
 
     arm: str
+    share: float
     seeds: int
     f1: float
     deviation: float
-    difference: float
-    p: float
+    plain: Difference | None
+    true: Difference | None
+    subsets: dict[str, float]
 
 
 def ablate(
@@ -132,11 +52,15 @@ def ablate(
     embeddings: Any,
     linker: Linker,
     *,
+    encoder: str | Path,
     out: str | Path,
     task: str = "ner",
     arms: Sequence[str] | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    shares: Sequence[float] = (1.0,),
+    frozen_blocks: int = 0,
     progress: bool = True,
+    announce: Callable[[str], None] = lambda _line: None,
     **settings: Any,
 ) -> list[Comparison]:
     """Train every arm with every seed that `out/results.jsonl` does not hold yet, and compare the arms on the test.
@@ -146,151 +70,112 @@ def ablate(
         graph: what `kg.connect` gives.
         embeddings: trained on this graph.
         linker: built from this graph.
+        encoder: Hugging Face model folder or name of a BERT-type encoder.
         out: folder of the results; runs with other settings are kept apart in it by their settings.
         task: "ner" or "relations".
-        arms: names in `ARMS`, all that mean something to the task by default; `true` reports the fused model with its
-            graph removed at test as `removed` too. For relations there is `unstated` besides: no fact between the
-            concepts of any pair of the development and test documents, related or not.
+        arms: names in `ARMS`, all that mean something to the task by default. `true` is tested three times more: with
+            its graph removed, and with 10 % and 30 % wrong links.
         seeds: at least five for a claim.
+        shares: of the training and development documents that are used, the first ones.
+        frozen_blocks: lowest blocks that are not trained, and computed once for the whole battery.
         progress: show bars on stderr if it is a terminal.
+        announce: told of every finished run.
         settings: handed to `fusion.train`.
 
     Raises:
-        MedgraftError: an unknown arm, no test documents.
+        MedgraftError: an unknown arm or a share that leaves nothing, no test documents, a graph that holds the labels.
     """
-    from fusion.training import train
-
-    changes = _changes(task, corpus, linker)
-    arms = tuple(changes) if arms is None else arms
-    unknown = [arm for arm in arms if arm not in changes]
-    if unknown or not corpus.test:
-        raise MedgraftError(
-            f"unknown arm {unknown[0]!r}; choose from {', '.join(changes)}"
-            if unknown
-            else "the corpus has no test part"
-        )
+    arms = _checked(task, corpus, arms, shares)
     if task == "relations":
         check_leaks(corpus, graph)
     file = Path(out) / "results.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    table = KnowledgeTable.build(graph, embeddings, pairs=task == "relations")
-    key = {"task": task, "corpus": corpus.name, "documents": corpus.digest(), "knowledge": table.digest()}
+    known = cast(Linker, _KnownLinks(linker))
+    pairs = task == "relations"
+    material = Material(graph, embeddings, known, corpus, encoder, Path(out), pairs=pairs, progress=progress)
+    states: dict[bytes, Any] | None = {} if frozen_blocks else None
+    given = {**settings, "encoder": encoder, "frozen_blocks": frozen_blocks, "frozen_states": states}
+    key = {"task": task, "corpus": corpus.name, "documents": corpus.digest(), "knowledge": material.table.digest()}
+    key |= {"encoder": Path(encoder).name, "frozen blocks": str(frozen_blocks)}
     key |= {name: str(value) for name, value in settings.items()}
-    done = [line for line in _lines(file) if line["key"] == key]
-    for seed in seeds:
-        for arm in arms:
-            if any(line["arm"] == arm and line["seed"] == seed for line in done):
-                continue
-            knowledge = changes[arm](table, seed)
-            model = train(
-                task,
-                corpus,
-                linker=None if knowledge is None else linker,
-                knowledge=knowledge,
-                seed=seed,
-                progress=progress,
-                **settings,
-            )
-            runs = {arm: True} | ({"removed": False} if arm == "true" else {})
-            for name, with_graph in runs.items():
-                found = list(model.pipe(corpus.test, with_graph=with_graph, progress=progress))
-                line = {"key": key, "arm": name, "seed": seed, "counts": _counts(task, corpus.test, found)}
-                with file.open("a", encoding="utf-8") as results:
-                    results.write(json.dumps(line) + "\n")
-                done.append(line)
+    done = [line for line in read_results(file) if line["key"] == key]
+    for share, seed, arm in [(share, seed, arm) for share in shares for seed in seeds for arm in arms]:
+        if any((line["arm"], line["seed"], line["share"]) == (arm, seed, share) for line in done):
+            continue
+        for line in _run(task, _part(corpus, share), material, arm, seed, given, progress):
+            line = {"key": key, "share": share, "seed": seed, **line}
+            with file.open("a", encoding="utf-8") as results:
+                results.write(json.dumps(line) + "\n")
+            done.append(line)
+            announce(f"{share:.0%} of the labels, seed {seed}, {line['arm']}: F1 {_score(line):.4f}")
     return compare(done)
 
 
-def _changes(task: str, corpus: Corpus, linker: Linker) -> dict[str, Change]:
-    """The arms that mean something to the task."""
-    if task != "relations":
-        return {name: change for name, change in ARMS.items() if name != "without-pair-facts"}
-    return {**ARMS, "unstated": lambda table, _seed: without_stated(table, corpus, linker)}
+def _checked(task: str, corpus: Corpus, arms: Sequence[str] | None, shares: Sequence[float]) -> tuple[str, ...]:
+    possible = tuple(arm for arm in ARMS if task == "relations" or arm not in PAIRS_ONLY)
+    arms = possible if arms is None else tuple(arms)
+    unknown = [arm for arm in arms if arm not in possible]
+    if unknown:
+        raise MedgraftError(f"unknown arm {unknown[0]!r}; choose from {', '.join(possible)}")
+    if not corpus.test:
+        raise MedgraftError("the corpus has no test part; give annotated documents to compare the arms on")
+    for share in shares:
+        if not 0 < share <= 1 or not _part(corpus, share).train:
+            raise MedgraftError(f"{share:g} of {len(corpus.train)} documents are none; give shares above 0 and up to 1")
+    return arms
 
 
-def without_stated(table: KnowledgeTable, corpus: Corpus, linker: Linker) -> KnowledgeTable:
-    """Without any fact between the concepts of any pair of the development and test documents, related or not.
+def _part(corpus: Corpus, share: float) -> Corpus:
+    train, dev = (part[: round(share * len(part))] for part in (corpus.train, corpus.dev))
+    return replace(corpus, train=train, dev=dev)
 
-    To drop the facts of the related pairs alone would tell them apart by their absence.
+
+def _run(
+    task: str, corpus: Corpus, material: Material, arm: str, seed: int, settings: Mapping[str, Any], progress: bool
+) -> Iterator[dict[str, Any]]:
+    """Train one arm and test it; the true arm with its graph removed and with wrong links too."""
+    from fusion.training import train
+
+    table = ARMS[arm](material, seed)
+    linker = None if table is None else material.linker
+    model = train(task, corpus, linker=linker, knowledge=table, seed=seed, progress=progress, **settings)
+    groups = _groups(task, corpus)
+    linked = model.link(corpus.test)
+    variants = {arm: linked}
+    if arm == "true" and table is not None:
+        for percent in (10, 30):
+            variants[f"{percent} % wrong links"] = with_wrong_links(linked, percent / 100, table.ids, seed)
+    for name, links in variants.items():
+        yield {"arm": name, **_tested(task, model, corpus.test, links, groups, True)}
+    if arm == "true":
+        yield {"arm": "graph removed", **_tested(task, model, corpus.test, linked, groups, False)}
+
+
+def _tested(
+    task: str,
+    model: FusedModel[Any],
+    gold: Sequence[Document],
+    linked: Sequence[Document],
+    groups: Sequence[dict[Any, str]],
+    with_graph: bool,
+) -> dict[str, Any]:
+    """Counts of each document: gold, predicted and correct; and the same of each subset.
+
+    What is predicted has no subset where it is no gold mention, so for mentions a subset's "predicted" is its gold,
+    and its F1 is recall.
     """
-    assert table.facts is not None
-    scheme = RelationScheme.of(corpus.train)
-    documents = (*corpus.dev, *corpus.test)
-    looked_up: dict[str, tuple[Candidate, ...]] = {}
-    gone: set[tuple[int, int]] = set()
-    for document, linked in zip(documents, linker.pipe(document.text for document in documents), strict=True):
-        rows = concept_rows(document, linked, table, linker, ModelSettings.link_threshold, looked_up)
-        for pair in pairs_of(document, scheme):
-            gone |= {
-                (a, b) for head in rows[pair.head] for tail in rows[pair.tail] for a, b in ((head, tail), (tail, head))
-            }
-    size = len(table.ids)
-    keys = torch.arange(size)[:, None] * size + table.neighbours.long()
-    hidden = torch.isin(keys, torch.tensor([a * size + b for a, b in gone], dtype=torch.long))
-    neighbours = table.neighbours.masked_fill(hidden & (table.neighbours >= 0), -1)
-    return replace(table, neighbours=neighbours, facts=table.facts.without(sorted(gone)))
-
-
-def compare(lines: Iterable[dict[str, Any]], *, draws: int = 10_000) -> list[Comparison]:
-    """Every arm against `plain`, over the seeds that both have.
-
-    The test is approximate randomisation paired by document: the two arms' counts of a document change sides with
-    probability one half, for all seeds together (Noreen, 1989). Two-sided.
-    """
-    counts: dict[str, dict[int, NDArray[np.int64]]] = {}
-    for line in lines:
-        counts.setdefault(line["arm"], {})[line["seed"]] = np.array(line["counts"], dtype=np.int64)
-    compared = []
-    for arm, by_seed in counts.items():
-        seeds = sorted(by_seed.keys() & counts.get("plain", by_seed).keys())
-        if not seeds:
-            continue
-        ours = np.stack([by_seed[seed] for seed in seeds])
-        theirs = np.stack([counts.get("plain", by_seed)[seed] for seed in seeds])
-        scores = _f1(ours.sum(axis=1))
-        difference = float((scores - _f1(theirs.sum(axis=1))).mean())
-        spread = float(scores.std(ddof=1)) if len(seeds) > 1 else 0.0
-        p = _randomisation(ours, theirs, draws)
-        compared.append(Comparison(arm, len(seeds), float(scores.mean()), spread, difference, p))
-    return compared
-
-
-def table_of(compared: Iterable[Comparison]) -> str:
-    """The comparison as lines of text."""
-    lines = [f"{'arm':<22}seeds  F1 (sd)           against plain   p"]
-    for c in compared:
-        lines.append(f"{c.arm:<22}{c.seeds:>5}  {c.f1:.4f} ({c.deviation:.4f})  {c.difference:+.4f}         {c.p:.4f}")
-    return "\n".join(lines)
-
-
-def _randomisation(ours: NDArray[np.int64], theirs: NDArray[np.int64], draws: int) -> float:
-    """The p of the mean difference of F1 for counts (seeds, documents, 3) of two arms."""
-    observed = abs((_f1(ours.sum(axis=1)) - _f1(theirs.sum(axis=1))).mean())
-    generator = np.random.default_rng(0)
-    gap, base = ours - theirs, theirs.sum(axis=1)
-    extreme = 0
-    for _ in range(draws):
-        swap = generator.integers(0, 2, ours.shape[1])
-        moved = np.einsum("d,sdc->sc", swap, gap)
-        left, right = base + gap.sum(axis=1) - moved, base + moved
-        extreme += abs((_f1(left) - _f1(right)).mean()) >= observed - 1e-12
-    return (extreme + 1) / (draws + 1)
-
-
-def _f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """F1 from counts (..., 3) of gold, predicted and correct mentions."""
-    gold, predicted, correct = np.moveaxis(counts, -1, 0)
-    scores: NDArray[np.float64] = 2 * correct / np.maximum(gold + predicted, 1)
-    return scores
-
-
-def _counts(task: str, gold: Sequence[Document], found: Sequence[Document]) -> list[tuple[int, int, int]]:
-    """Gold, predicted and correct mentions or relations of each document."""
-    rows = []
-    for g, f in zip(gold, found, strict=True):
+    if task == "ner":  # mentions are scored without their concepts, which need not be looked up
+        model = replace(model, linker=None)
+    found = list(model.annotate(gold, linked, with_graph=with_graph, progress=False))
+    counts: Rows = []
+    subsets: dict[str, Rows] = {name: [] for name in SUBSETS}
+    for g, f, group in zip(gold, found, groups, strict=True):
         wanted, had = _answers(task, g), _answers(task, f)
-        rows.append((len(wanted), len(had), len(wanted & had)))
-    return rows
+        counts.append((len(wanted), len(had), len(wanted & had)))
+        for name in SUBSETS:
+            ours = {answer for answer in wanted if group[answer] == name}
+            subsets[name].append((len(ours), len(ours), len(ours & had)))
+    return {"counts": counts, "subsets": subsets}
 
 
 def _answers(task: str, document: Document) -> set[tuple[Any, ...]]:
@@ -299,8 +184,104 @@ def _answers(task: str, document: Document) -> set[tuple[Any, ...]]:
     return {(m.start, m.end, m.type) for m in document.mentions}
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
+def _groups(task: str, corpus: Corpus) -> list[dict[Any, str]]:
+    """For each test document the subset of each gold answer.
+
+    A relation is memorised if training states it, unseen if training never shows one of its concepts, else a synonym
+    (both concepts seen, the relation not).
+    """
+    concepts = {concept for document in corpus.train for concept in concepts_of(document)}
+    words = {(d.text[m.start : m.end].lower(), m.type) for d in corpus.train for m in d.mentions}
+    stated = {(r.head, r.relation, r.tail) for d in corpus.train for r in d.relations}
+    made: list[dict[Any, str]] = []
+    for document in corpus.test:
+        if task == "relations":
+            group: dict[Any, str] = {
+                (r.head, r.relation, r.tail): "memorised"
+                if (r.head, r.relation, r.tail) in stated
+                else ("synonym" if {r.head, r.tail} <= concepts else "unseen")
+                for r in document.relations
+            }
+        else:
+            group = {
+                (m.start, m.end, m.type): "memorised"
+                if (document.text[m.start : m.end].lower(), m.type) in words
+                else ("synonym" if set((m.concept_id or "").split("|")) & concepts else "unseen")
+                for m in document.mentions
+            }
+        made.append(group)
+    return made
+
+
+def compare(lines: Iterable[Mapping[str, Any]], *, draws: int = 10_000) -> list[Comparison]:
+    """Every arm against `plain`, and `true` against every arm, at each share, over the seeds that both have."""
+    shares: dict[float, dict[str, dict[int, Mapping[str, Any]]]] = {}
+    for line in lines:
+        shares.setdefault(line.get("share", 1.0), {}).setdefault(line["arm"], {})[line["seed"]] = line
+    return [row for share in sorted(shares) for row in _compare_share(share, shares[share], draws)]
+
+
+def _compare_share(share: float, arms: dict[str, dict[int, Mapping[str, Any]]], draws: int) -> list[Comparison]:
+    made = []
+    for arm, by_seed in arms.items():
+        scores = f1(_stack(by_seed, sorted(by_seed)).sum(axis=1))
+        subsets = {}
+        for name in SUBSETS:
+            if all("subsets" in line for line in by_seed.values()):
+                subsets[name] = float(f1(_stack(by_seed, sorted(by_seed), name).sum(axis=1)).mean())
+        against_plain = None if arm == "plain" else _between(by_seed, arms.get("plain", {}), draws)
+        against_true = None if arm == "true" else _between(arms.get("true", {}), by_seed, draws)
+        spread = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
+        made.append(
+            Comparison(arm, share, len(by_seed), float(scores.mean()), spread, against_plain, against_true, subsets)
+        )
+    plain, true = (_corrected([getattr(row, side) for row in made]) for side in ("plain", "true"))
+    return [replace(row, plain=p, true=t) for row, p, t in zip(made, plain, true, strict=True)]
+
+
+def _between(
+    ours: Mapping[int, Mapping[str, Any]], theirs: Mapping[int, Mapping[str, Any]], draws: int
+) -> Difference | None:
+    seeds = sorted(ours.keys() & theirs.keys())
+    return difference(_stack(ours, seeds), _stack(theirs, seeds), draws=draws) if seeds else None
+
+
+def _corrected(differences: Sequence[Difference | None]) -> list[Difference | None]:
+    there = [d for d in differences if d is not None]
+    ps = iter(holm([d.p for d in there]))
+    return [None if d is None else replace(d, p=next(ps)) for d in differences]
+
+
+def _stack(by_seed: Mapping[int, Mapping[str, Any]], seeds: Sequence[int], subset: str | None = None) -> Counts:
+    rows = [by_seed[seed]["counts"] if subset is None else by_seed[seed]["subsets"][subset] for seed in seeds]
+    return np.array(rows, dtype=np.int64).reshape(len(seeds), -1, 3)
+
+
+def _score(line: Mapping[str, Any]) -> float:
+    return float(f1(np.array(line["counts"]).sum(axis=0)))
+
+
+class _KnownLinks:
+    """A linker that links each text once in the whole battery."""
+
+    def __init__(self, linker: Linker) -> None:
+        self.linker = linker
+        self.fingerprint = linker.fingerprint
+        self._found: dict[str, Document] = {}
+
+    def pipe(self, texts: Iterable[str]) -> Iterator[Document]:
+        asked = list(texts)
+        new = [text for text in dict.fromkeys(asked) if text not in self._found]
+        self._found.update(zip(new, self.linker.pipe(new), strict=True))
+        return (self._found[text] for text in asked)
+
+    def candidates(self, text: str, k: int = 5) -> Any:
+        return self.linker.candidates(text, k=k)
+
+
+def read_results(file: str | Path) -> list[dict[str, Any]]:
     """Finished runs. A last line that was cut off is not one, and is removed."""
+    file = Path(file)
     if not file.is_file():
         return []
     whole = file.read_text(encoding="utf-8").rpartition("\n")[0]

@@ -34,6 +34,7 @@ class Knowledge:
         vectors: (U, D) rows of the concept table
         types: (U,) index of the concept's semantic type
         rows: (U,) where the concept stands in the concept table; for explanation, the layer does not read it
+        target: (M,) what is right: 0 for NIL, 1 + k for candidate k, -1 if that is not known; for the linking loss
     """
 
     sentence: Tensor
@@ -49,6 +50,7 @@ class Knowledge:
     vectors: Tensor
     types: Tensor
     rows: Tensor
+    target: Tensor
 
     @classmethod
     def of(cls, batch: Mapping[str, Tensor]) -> "Knowledge | None":
@@ -83,12 +85,14 @@ class KnowledgeAttention(nn.Module):
         k_m  = sum over c, not NIL, of a_c g_c
         z_t  = MHA(U_q h_t; keys [null, U_k(s_m + k_m)]; values [0, U_v k_m])
                + a learned bias on the null slot, and one on the mentions that t lies in
-        h'_t = h_t + sigmoid(w_g [h_t; z_t] + b_g) W_o z_t
+        h'_t = h_t + sigmoid(w_g [h_t; z_t] + b_g) W_o z_t + W_m [sum k_m of m that begin at t; sum k_m of m further in]
 
-    E is the concept table (usually TransE), frozen. W_o starts at zero, so the layer starts as the identity, and its
-    whole matrix gets a gradient from the first step; b_g starts at -2. U_q starts small and the two biases at 2 and 4:
-    at first a piece listens to the mention it lies in, or else to the null slot, and what it hears does not hang on
-    random weights (with U_q of the usual size the null slot won over most pieces of linked mentions).
+    E is the concept table (usually TransE), frozen. W_o and W_m start at zero, so the layer starts as the identity, and
+    the whole of both gets a gradient from the first step; b_g starts at -2. W_m is a dictionary feature: what a piece
+    lies in, and whether it is the first piece of it. With few labels most of the gain came through it. U_q starts small
+    and the two biases at 2 and 4: at first a piece listens to the mention it lies in, or else to the null slot, and
+    what it hears does not hang on random weights (with U_q of the usual size the null slot won over most pieces of
+    linked mentions).
 
     Based on the designs of KnowBERT (Peters et al., 2019: candidates with priors, recontextualisation) and SMedBERT
     (Zhang et al., 2021: neighbours); what differs is NIL of value zero, the identity at the start, and that mentions
@@ -109,10 +113,17 @@ class KnowledgeAttention(nn.Module):
         num_heads: int = 4,
         mention_dropout: float = 0.15,
         sentence_dropout: float = 0.1,
+        link_noise: float = 0.0,
     ) -> None:
-        """`num_relations` counts each direction of a relation; the dropouts turn mentions to NIL in training."""
+        """`num_relations` counts each direction of a relation.
+
+        In training the dropouts turn mentions, and all mentions of a sentence, to NIL, and `link_noise` gives so many
+        mentions the candidates of another one.
+        """
         super().__init__()
         self.size, self.num_heads = size, num_heads
+        self.link_noise = link_noise
+        self.link_loss: Tensor | None = None  # of the last forward pass in training; see `fusion.losses`
         self.mention_dropout, self.sentence_dropout = mention_dropout, sentence_dropout
         self.pooling = nn.Linear(hidden_size, 1)
         self.span = nn.Linear(hidden_size, size)
@@ -129,10 +140,10 @@ class KnowledgeAttention(nn.Module):
         self.link_query = nn.Linear(size, size, bias=False)
         self.link_key = nn.Linear(size, size, bias=False)
         self.nil = nn.Parameter(torch.zeros(size))
-        # A string score is no probability: at the start its fifth power counts, and NIL weighs as much as a candidate
-        # of score 0.5 does.
-        self.prior_weight = nn.Parameter(torch.tensor(5.0))
-        self.nil_bias = nn.Parameter(torch.tensor(5.0 * math.log(0.5)))
+        # A string score is no probability: at the start its 15th power counts, and NIL weighs as much as a candidate
+        # of score 0.8 does.
+        self.prior_weight = nn.Parameter(torch.tensor(15.0))
+        self.nil_bias = nn.Parameter(torch.tensor(15.0 * math.log(0.8)))
         self.query = nn.Linear(hidden_size, size)
         self.key = nn.Linear(size, size)
         self.value = nn.Linear(size, size, bias=False)
@@ -141,7 +152,9 @@ class KnowledgeAttention(nn.Module):
         self.inside_bias = nn.Parameter(torch.full((num_heads,), 4.0))
         self.gate = nn.Linear(hidden_size + size, 1)
         self.output = nn.Linear(size, hidden_size, bias=False)
-        nn.init.normal_(self.types.weight, std=0.02)
+        self.marks = nn.Linear(2 * size, hidden_size, bias=False)
+        nn.init.zeros_(self.marks.weight)
+        nn.init.normal_(self.types.weight, std=0.1)
         nn.init.normal_(self.relations.weight, std=0.02)
         nn.init.normal_(self.query.weight, std=0.02)
         nn.init.zeros_(self.query.bias)
@@ -153,11 +166,27 @@ class KnowledgeAttention(nn.Module):
         if len(knowledge.sentence) == 0:
             return hidden
         if self.training:
-            knowledge = self._drop_mentions(knowledge)
-        span, _, mention = self.mentions(hidden, knowledge)
+            knowledge = self._drop_mentions(self._swap_links(knowledge))
+        span, weights, mention = self.mentions(hidden, knowledge)
+        if self.training:
+            self.link_loss = _link_loss(weights, knowledge)
         recontextualised = self._recontextualise(hidden, span, mention, knowledge)
         gate = torch.sigmoid(self.gate(torch.cat([hidden, recontextualised], dim=-1)))
-        return hidden + gate * self.output(recontextualised)
+        return hidden + gate * self.output(recontextualised) + self._mark(hidden, mention, knowledge)
+
+    def _mark(self, hidden: Tensor, mention: Tensor, knowledge: Knowledge) -> Tensor:
+        """What each piece gets of the mentions it lies in, by its place in them: (B, T, hidden_size)."""
+        batch, length, _ = hidden.shape
+        position = torch.arange(length, device=hidden.device)
+        first = position == knowledge.start[:, None]
+        rest = (position > knowledge.start[:, None]) & (position < knowledge.end[:, None])
+        slots = int(knowledge.slot.max()) + 1
+        places = hidden.new_zeros(batch, slots, 2, length)
+        places[knowledge.sentence, knowledge.slot] = torch.stack([first, rest], 1).to(places.dtype)
+        known = mention.new_zeros(batch, slots, self.size)
+        known[knowledge.sentence, knowledge.slot] = mention
+        marks = torch.einsum("bspt,bse->btpe", places.to(known.dtype), known)
+        return self.marks(marks.flatten(2))
 
     def mentions(self, hidden: Tensor, knowledge: Knowledge) -> tuple[Tensor, Tensor, Tensor]:
         """Span vectors (M, e), weights of NIL and the candidates (M, 1 + K), and knowledge vectors (M, e)."""
@@ -177,6 +206,23 @@ class KnowledgeAttention(nn.Module):
         drop = torch.rand(len(sentence), device=sentence.device) < self.mention_dropout
         drop |= (torch.rand(rows, device=sentence.device) < self.sentence_dropout)[sentence]
         return knowledge.without(candidates=drop[:, None].expand_as(knowledge.candidate_mask))
+
+    def _swap_links(self, knowledge: Knowledge) -> Knowledge:
+        """Give some mentions the candidates of others, so that the model does not trust every link: it is NIL then."""
+        if not self.link_noise:
+            return knowledge
+        count = len(knowledge.sentence)
+        swap = torch.rand(count, device=knowledge.sentence.device) < self.link_noise
+        other = torch.randperm(count, device=swap.device)
+        taken = torch.where(swap, other, torch.arange(count, device=swap.device))
+        return replace(
+            knowledge,
+            candidates=knowledge.candidates[taken],
+            candidate_mask=knowledge.candidate_mask[taken],
+            priors=knowledge.priors[taken],
+            fact_mask=knowledge.fact_mask[taken],
+            target=knowledge.target.masked_fill(swap & (taken != torch.arange(count, device=swap.device)), 0),
+        )
 
     def _pool(self, hidden: Tensor, knowledge: Knowledge) -> Tensor:
         """Attentive pooling over all pieces of each mention: (M, e)."""
@@ -229,6 +275,19 @@ class KnowledgeAttention(nn.Module):
 
     def _heads(self, states: Tensor) -> Tensor:
         return states.reshape(*states.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+
+def _link_loss(weights: Tensor, knowledge: Knowledge) -> Tensor | None:
+    """Cross-entropy of NIL and the candidates where the right one is known and was not dropped; None for none."""
+    known = knowledge.target >= 0
+    known = known & torch.cat([known[:, None], knowledge.candidate_mask], dim=1).gather(
+        1, knowledge.target.clamp(min=0)[:, None]
+    ).squeeze(1)
+    known = known & knowledge.candidate_mask.any(dim=1)
+    if not known.any():
+        return None
+    right = weights[known].gather(1, knowledge.target[known][:, None])
+    return -right.float().clamp(min=1e-9).log().mean()
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:

@@ -35,6 +35,15 @@ app.command("evaluate")(evaluate)
 app.command("augment")(augment)
 app.add_typer(app_query, name="query")
 
+BatchSize = Annotated[int, typer.Option(min=1, help="Windows a step; documents for relations, questions for qa.")]
+LearningRates = Annotated[
+    tuple[float, float, float], typer.Option(help="Of the encoder, the output layer and the knowledge attention.")
+]
+AfterBlock = Annotated[
+    int | None, typer.Option(help="Blocks below the knowledge; two thirds of them by default.", show_default=False)
+]
+FrozenBlocks = Annotated[int, typer.Option(min=0, help="Lowest blocks that are not trained, and computed only once.")]
+Precision = Annotated[str, typer.Option(help="no, bf16 or fp16 (which needs a GPU).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
@@ -133,9 +142,11 @@ def train(
     embeddings: Annotated[Path | None, typer.Option(help="Embeddings of that graph.")] = None,
     linker: Annotated[Path | None, typer.Option(help="Saved linker index; built from the graph if absent.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training documents.")] = 5,
-    frozen_blocks: Annotated[
-        int, typer.Option(min=0, help="Lowest blocks that are not trained, and computed only once.")
-    ] = 0,
+    batch_size: BatchSize = 16,
+    learning_rates: LearningRates = (5e-5, 1e-3, 1e-3),
+    after_block: AfterBlock = None,
+    frozen_blocks: FrozenBlocks = 0,
+    precision: Precision = "no",
     max_windows: Annotated[
         int | None, typer.Option(min=1, help="For qa: windows of a long context that are read.", show_default="all")
     ] = None,
@@ -171,9 +182,15 @@ def train(
         encoder=encoder,
         out=out,
         epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rates[0],
+        new_learning_rate=learning_rates[1],
+        knowledge_learning_rate=learning_rates[2],
+        after_block=after_block,
         frozen_blocks=frozen_blocks,
         cache_frozen=frozen_blocks > 0,
         max_windows=max_windows,
+        precision=precision,
         seed=seed,
         device=device,
     )
@@ -193,22 +210,31 @@ def ablate(
     encoder: Annotated[str, typer.Option(help="Hugging Face model folder or name of a BERT-type encoder.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; finished runs in it are not run again.")],
     task: Annotated[str, typer.Option(help="ner or relations.")] = "ner",
-    arms: Annotated[str, typer.Option(help="Comma-separated: plain, nil, same-parameters, types, ...")] = "",
+    linker: Annotated[Path | None, typer.Option(help="Saved linker index; built from the graph if absent.")] = None,
+    arms: Annotated[str, typer.Option(help="Comma-separated: plain, same-parameters, types, true, ...")] = "",
     seeds: Annotated[int, typer.Option(help="How many seeds; a claim needs five.")] = 5,
+    shares: Annotated[str, typer.Option(help="Comma-separated shares of the labels: 0.05,1")] = "1",
     epochs: Annotated[int, typer.Option(help="Passes over the training documents.")] = 5,
+    batch_size: BatchSize = 16,
+    learning_rates: LearningRates = (5e-5, 1e-3, 1e-3),
+    after_block: AfterBlock = None,
+    frozen_blocks: FrozenBlocks = 0,
+    precision: Precision = "no",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train the control arms and say what the knowledge was worth.
 
+    Prints the comparison; `results.jsonl`, `results.md` and `learning_curve.png` lie in the folder.
+
     Example: medgraft ablate --train train.txt --dev dev.txt --test test.txt --graph graphs/hpo
-    --embeddings embeddings/hpo --encoder bert-base-uncased --out runs/ablation
+    --embeddings embeddings/hpo --encoder bert-base-uncased --shares 0.05,1 --out runs/ablation
     """
     from dataclasses import asdict
 
     import kg
     from fusion.ablation import ablate as run_arms
-    from fusion.ablation import table_of
+    from fusion.ablation_report import draw_learning_curve, markdown, plain_text
     from fusion.corpora import Corpus
     from loaders import read_corpus
 
@@ -218,16 +244,27 @@ def ablate(
             documents,
             connected,
             kg.Embeddings.load(embeddings, connected),
-            kg.Linker.build(connected),
+            kg.Linker.build(connected) if linker is None else kg.Linker.load(linker, connected),
             out=out,
             task=task,
             arms=[arm.strip() for arm in arms.split(",")] if arms else None,
             seeds=range(seeds),
+            shares=[_share(share) for share in shares.split(",")],
+            announce=lambda line: typer.echo(line, err=True),
             encoder=encoder,
             epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rates[0],
+            new_learning_rate=learning_rates[1],
+            knowledge_learning_rate=learning_rates[2],
+            after_block=after_block,
+            frozen_blocks=frozen_blocks,
+            precision=precision,
             device=device,
         )
-    typer.echo(json.dumps([asdict(line) for line in compared], indent=2) if as_json else table_of(compared))
+    (out / "results.md").write_text(markdown(compared), encoding="utf-8")
+    draw_learning_curve(compared, out / "learning_curve.png", title=f"{task}, {documents.name}")
+    typer.echo(json.dumps([asdict(line) for line in compared], indent=2) if as_json else plain_text(compared))
 
 
 @app.command()
@@ -261,6 +298,13 @@ def _corpus(task: str, train: Path, dev: Path) -> "Corpus | QuestionCorpus":
 
     kind = fusion.QuestionCorpus if task == "qa" else fusion.Corpus
     return kind(train.stem, tuple(read_items(task, train)), tuple(read_items(task, dev)), ())
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise MedgraftError(f"{text!r} is no share of the labels; give numbers above 0 and up to 1: 0.05,1") from None
 
 
 def _show(values: dict[str, object], as_json: bool) -> None:

@@ -99,17 +99,6 @@ class FactIndex:
                 found.setdefault(code, fact)
         return list(found.values())[:limit]
 
-    def rewired(self, seed: int) -> "FactIndex":
-        """The same concepts with as many facts of each relation, to other concepts: the tails change places."""
-        generator = np.random.default_rng(seed)
-        size = len(self.offsets) - 1
-        heads, tails = (part.copy() for part in np.divmod(self.keys.numpy(), size))
-        relations = self.relations.numpy()
-        for relation in range(self.num_relations):
-            rows = np.flatnonzero(relations == relation)
-            tails[rows] = generator.permutation(tails[rows])
-        return self._with(heads * size + tails, relations)
-
     def without(self, pairs: Sequence[tuple[int, int]]) -> "FactIndex":
         """Without any fact between two concepts of a pair, in either direction."""
         size = len(self.offsets) - 1

@@ -52,6 +52,8 @@ class LinkedMention:
     end: int
     rows: tuple[int, ...]
     scores: tuple[float, ...]
+    target: int = -1
+    """What is right: 0 for NIL, 1 + the place of the candidate, -1 if that is not known."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,7 @@ class KnowledgeTable:
             vectors=self.vectors[distinct],
             types=self.types[distinct].long(),
             rows=distinct,
+            target=torch.tensor([m.target for m in mentions], dtype=torch.long),
         )
 
     def fact(self, row: int, number: int) -> Triple:

@@ -16,7 +16,7 @@ from fusion.attention import Knowledge, KnowledgeAttention
 from fusion.knowledge import KnowledgeTable, LinkedMention
 from kg import Linker
 from lm.alignment import Window
-from lm.caching import lower_states
+from lm.caching import States, lower_states
 from lm.encoder import Encoder
 from lm.evaluation import HasId
 from lm.tallies import Tally
@@ -146,8 +146,10 @@ class FusedModel(ABC, Generic[Item]):
     linker: Linker | None = None
     scores: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    cache_frozen: bool = False
-    """While training: compute the frozen blocks once; see `lm.caching`."""
+    frozen_states: States | None = None
+    """Where to keep what the frozen blocks say, so that they run only once; see `lm.caching`."""
+    precision: str = "no"
+    """Of predictions: "no", "bf16" or "fp16"."""
 
     @property
     def fused(self) -> bool:
@@ -230,9 +232,9 @@ class FusedModel(ABC, Generic[Item]):
 
     def cached(self, made: Sequence[Window]) -> list[Extra]:
         """What the frozen blocks make of these windows, if that is to be kept."""
-        if not self.cache_frozen:
+        if self.frozen_states is None:
             return []
-        return [lower_states(self.encoder, made, self.encoder.frozen_blocks)]
+        return [lower_states(self.encoder, made, self.encoder.frozen_blocks, self.frozen_states)]
 
     def save(self, folder: str | Path) -> None:
         """Write a Hugging Face model folder with the knowledge, the linker's index and a card beside it."""

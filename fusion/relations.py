@@ -137,7 +137,6 @@ class RelationModel(DocumentModel):
     def scorer(self, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]]:
         """F1 at the threshold that is best for it."""
         prepared = self.prepare(dev, self.link(dev))
-        prepared.extras.extend(self.cached([w for passage in prepared.passages for w in passage.windows]))
         labels = [_labels(pairs) for pairs in prepared.pairs]
         missed = _missed(dev, prepared.pairs)
 
@@ -156,7 +155,6 @@ class RelationModel(DocumentModel):
     def fit_temperature(self, dev: Sequence[Document]) -> float:
         """On the relations that the types of the pairs permit."""
         prepared = self.prepare(dev, self.link(dev))
-        prepared.extras.extend(self.cached([w for passage in prepared.passages for w in passage.windows]))
         allowed = [np.array([pair.allowed for pair in some]) for some in prepared.pairs if some]
         labels = [_labels(some) for some in prepared.pairs if some]
         if not labels:
@@ -200,13 +198,16 @@ class RelationModel(DocumentModel):
         return Prepared(made, pairs, facts, [extra, *self.extras(linked), fact_codes])
 
     def _scores(self, prepared: Prepared, progress: bool) -> list[Array]:
+        cached = self.cached([window for passage in prepared.passages for window in passage.windows])
         return score_pairs(
             self.network,
             prepared.passages,
             prepared.pairs,
             self.encoder,
             *prepared.extras,
+            *cached,
             temperature=self.settings.temperature,
+            precision=self.precision,
             progress=progress,
         )
 

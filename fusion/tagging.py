@@ -72,10 +72,7 @@ class TaggingModel(DocumentModel):
         return TrainingData(made, lambda group: collate(group, self.encoder, *extras), {"mentions": asdict(counts)})
 
     def scorer(self, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]]:
-        s = self.settings
         extras = self.extras(self.link(dev))
-        if self.cache_frozen:
-            extras += self.cached(windows([d.text for d in dev], self.encoder, s.max_pieces, s.stride))
 
         def evaluate() -> Mapping[str, float]:
             scores = evaluate_mentions(dev, self._predict(dev, extras, False))
@@ -98,14 +95,22 @@ class TaggingModel(DocumentModel):
         return explain(self, item)
 
     def _predict(self, documents: Sequence[Document], extras: Sequence[Extra], progress: bool) -> list[Document]:
+        s = self.settings
+        cached = (
+            []
+            if self.frozen_states is None
+            else self.cached(windows([d.text for d in documents], self.encoder, s.max_pieces, s.stride))
+        )
         return predict(
             self.network,
             documents,
             self.encoder,
             *extras,
-            max_pieces=self.settings.max_pieces,
-            stride=self.settings.stride,
-            temperature=self.settings.temperature,
+            *cached,
+            max_pieces=s.max_pieces,
+            stride=s.stride,
+            temperature=s.temperature,
+            precision=self.precision,
             progress=progress,
         )
 

@@ -14,6 +14,7 @@ from fusion.model import FusedModel, ModelSettings, default_depth
 from fusion.question_corpora import QuestionCorpus
 from fusion.tasks import TASKS, make_model
 from kg import Linker
+from lm.caching import States
 from lm.encoder import Encoder, freeze_blocks, resolve_device
 from lm.training import fit
 from loaders.errors import MedgraftError
@@ -38,6 +39,7 @@ def train(
     max_windows: int | None = None,
     frozen_blocks: int = 0,
     cache_frozen: bool = False,
+    frozen_states: States | None = None,
     epochs: int = 5,
     batch_size: int = 16,
     learning_rate: float = 5e-5,
@@ -74,6 +76,7 @@ def train(
         frozen_blocks: lowest blocks, with the embedding layer, that are not trained.
         cache_frozen: compute the frozen blocks once and keep what they say in memory (pieces * hidden size * 4 bytes);
             the low-cost mode, with the knowledge above them.
+        frozen_states: where to keep it, to share it between trainings of one encoder; `cache_frozen` then.
         epochs: passes over the training documents.
         batch_size: windows a step; documents for relations, questions for qa (windows if they want spans).
         learning_rate: of the encoder.
@@ -111,12 +114,15 @@ def train(
     )
     model = make_model(loaded, settings, table, linker if table is not None else None)
     freeze_blocks(loaded, frozen_blocks)
+    cache_frozen = cache_frozen or frozen_states is not None
     if cache_frozen and (not frozen_blocks or (table is not None and settings.after_block < frozen_blocks)):
         raise MedgraftError(
             f"{frozen_blocks} frozen blocks with knowledge after block {settings.after_block} cannot be computed once; "
             "freeze at least one block, and none above the knowledge"
         )
-    model.cache_frozen = cache_frozen
+    model.precision = precision
+    if cache_frozen:
+        model.frozen_states = {} if frozen_states is None else frozen_states
     model.network.to(resolve_device(device))
     plan = {
         "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
@@ -160,7 +166,7 @@ def train(
         model.settings = replace(model.settings, threshold=best.scores["threshold"])
     if corpus.dev:
         model.calibrate(corpus.dev)
-    model.cache_frozen = False
+    model.frozen_states = frozen_states
     model.scores = {} if best is None else {f"dev {name}": round(value, 4) for name, value in best.scores.items()}
     model.training = {**plan, "steps": history.steps, **data.notes, "best epoch": history.best_epoch}
     model.training["temperature"] = round(model.settings.temperature, 4)

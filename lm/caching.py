@@ -4,7 +4,7 @@ Frozen blocks run without dropout, so what they make of a window never changes; 
 epoch (of six blocks with four frozen, about two thirds of the encoder's work). It costs T * d * 4 bytes a window.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,18 +13,26 @@ from tqdm import tqdm
 from lm.alignment import Window, collate
 from lm.encoder import LOWER_STATES, Encoder
 
-Key = tuple[int, tuple[int, int], int]
+States = MutableMapping[bytes, Tensor]
+"""By the pieces of a window: its hidden states (T, d)."""
 
 
 def lower_states(
-    encoder: Encoder, made: Sequence[Window], after_block: int, *, batch_size: int = 32, progress: bool = False
+    encoder: Encoder,
+    made: Sequence[Window],
+    after_block: int,
+    states: States | None = None,
+    *,
+    batch_size: int = 32,
+    progress: bool = False,
 ) -> Callable[[Sequence[Window]], dict[str, Tensor]]:
     """An extra for `collate` that adds the hidden states after `after_block` blocks, computed here for all windows.
 
-    Windows of the same texts cut anew find theirs again. The encoder runs where its parameters are.
+    Windows of the same pieces find theirs again; `states` may be shared by models whose frozen blocks are the same.
+    The encoder runs where its parameters are.
     """
-    states: dict[Key, Tensor] = {}
-    ordered = sorted(made, key=len)
+    states = {} if states is None else states
+    ordered = sorted((window for window in made if _key(window) not in states), key=len)
     with torch.inference_mode():
         for start in tqdm(range(0, len(ordered), batch_size), "frozen blocks", disable=None if progress else True):
             group = ordered[start : start + batch_size]
@@ -42,5 +50,5 @@ def lower_states(
     return extra
 
 
-def _key(window: Window) -> Key:
-    return window.document, window.span, len(window)
+def _key(window: Window) -> bytes:
+    return window.input_ids.tobytes()

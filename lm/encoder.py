@@ -26,6 +26,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 LOWER_STATES = "lower_states"
 """Entry of a batch, (B, T, d): what the frozen blocks make of it, see `lm.caching`."""
 
+PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 Array = npt.NDArray[Any]
 
 Change = Callable[[Tensor], Tensor]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from lm.alignment import Window, collate, windows, words_of
-from lm.encoder import Array, Encoder
+from lm.encoder import PRECISIONS, Array, Encoder
 from lm.sentences import sentence_of, sentence_starts
 from lm.training import isolated_seed
 from loaders.errors import MedgraftError
@@ -231,6 +231,7 @@ def score_pairs(
     *extras: Extra,
     max_pieces: int = 4096,
     temperature: float = 1.0,
+    precision: str = "no",
     progress: bool = False,
 ) -> list[Array]:
     """Probabilities (P, R) of the pairs of each passage's document; 0 for a relation that their types do not permit.
@@ -243,9 +244,11 @@ def score_pairs(
         extras: the one of `pair_documents`, and what the network's encoder needs.
         max_pieces: in a batch, padding included, so far as one document allows.
         temperature: by which the logits are divided.
+        precision: "no", "bf16" or "fp16" (autocast).
         progress: show a bar on stderr if it is a terminal.
     """
     device = next(network.parameters()).device
+    dtype = PRECISIONS[precision]
     scores = [np.zeros((len(some), len(network.scheme.names)), np.float32) for some in pairs]
     was_training = network.training
     network.eval()
@@ -253,8 +256,9 @@ def score_pairs(
         for group in tqdm(_groups(made, pairs, max_pieces), "relations", disable=None if progress else True):
             flat = [window for passage in group for window in passage.windows]
             batch = {name: tensor.to(device) for name, tensor in collate(flat, encoder, *extras).items()}
-            with torch.inference_mode():
-                found = (network(batch).logits / temperature).sigmoid() * batch[f"{_PREFIX}allowed"]
+            with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=precision != "no"):
+                logits = network(batch).logits.float() / temperature
+            found = logits.sigmoid() * batch[f"{_PREFIX}allowed"]
             rows = iter(found.cpu().numpy())
             for passage in group:
                 number = passage.windows[0].document

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from lm.alignment import Window, collate, windows, words_of
 from lm.calibration import negative_log_likelihood
-from lm.encoder import Array, Encoder
+from lm.encoder import PRECISIONS, Array, Encoder
 from loaders.errors import MedgraftError
 from loaders.records import Document, Mention
 
@@ -273,7 +273,7 @@ def _word_log_probabilities(
 ) -> dict[int, Array]:
     """For each document (W, L), every word taken from the window that owns it."""
     device = next(tagger.parameters()).device
-    dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    dtype = PRECISIONS[precision]
     scores = {w.document: np.zeros((len(w.word_spans), len(tagger.scheme.labels)), np.float32) for w in made}
     ordered = sorted(made, key=len, reverse=True)
     was_training = tagger.training

@@ -35,15 +35,15 @@ class InventedVectors:
 
 
 def invented_graph(names: list[str]) -> InventedGraph:
-    ids = ["X:hub", *(f"X:{n:04}" for n in range(len(names)))]
-    rows = zip(ids, ["hub", *names], strict=True)
+    ids = [*(f"X:{n:04}" for n in range(len(names))), "X:hub"]
+    rows = zip(ids, [*names, "hub"], strict=True)
     nothing = pa.nulls(len(ids), pa.string())
-    concepts = pa.table({"id": ids, "name": ["hub", *names], "types": [["Thing"]] * len(ids), "definition": nothing})
+    concepts = pa.table({"id": ids, "name": [*names, "hub"], "types": [["Thing"]] * len(ids), "definition": nothing})
     listed = [(i, name, "preferred", "en", "invented", False) for i, name in rows]
     columns = [pa.array(column, t) for column, t in zip(zip(*listed, strict=True), SCHEMAS["names"].types, strict=True)]
     triples = pa.table(
         {
-            "head": ids[1:],
+            "head": ids[:-1],
             "relation": ["treats" if n % 2 == 0 else "causes" for n in range(len(names))],
             "tail": ["X:hub"] * len(names),
         }

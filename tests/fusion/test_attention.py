@@ -51,6 +51,7 @@ def knowledge(spans: list[tuple[int, int, int]], seed: int = 0, candidates: int 
         vectors=torch.randn(rows, DIM, generator=generator, dtype=torch.double),
         types=integers(TYPES, rows),
         rows=torch.arange(rows),
+        target=torch.full((count,), -1),
     )
 
 
@@ -67,6 +68,7 @@ def slow(model: KnowledgeAttention, hidden: Tensor, given: Knowledge) -> Tensor:
     root = math.sqrt(model.size)
     for sentence in range(hidden.shape[0]):
         keys, values, spans = [model.null_key], [torch.zeros(SIZE, dtype=hidden.dtype)], [(0, 0)]
+        totals = []
         for m in (given.sentence == sentence).nonzero().flatten().tolist():
             pieces = hidden[sentence, given.start[m] : given.end[m]]
             weight = torch.softmax(model.pooling(pieces).flatten(), 0)
@@ -92,6 +94,7 @@ def slow(model: KnowledgeAttention, hidden: Tensor, given: Knowledge) -> Tensor:
                 logits.append(model.link_query(s) @ model.link_key(g) / root + model.prior_weight * given.priors[m, k])
             weights = torch.softmax(torch.stack(logits), 0)[1:]
             total = sum((w * g for w, g in zip(weights, concepts, strict=True)), torch.zeros(SIZE, dtype=hidden.dtype))
+            totals.append(total)
             keys.append(model.key(s + total))
             values.append(model.value(total))
             spans.append((int(given.start[m]), int(given.end[m])))
@@ -112,6 +115,11 @@ def slow(model: KnowledgeAttention, hidden: Tensor, given: Knowledge) -> Tensor:
                 heads.append(sum(w * v[part] for w, v in zip(weights, values, strict=True)))
             z = torch.cat(heads)
             result[sentence, t] = h + torch.sigmoid(model.gate(torch.cat([h, z]))) * model.output(z)
+            nothing = torch.zeros(SIZE, dtype=hidden.dtype)
+            placed = list(zip(totals, spans[1:], strict=True))
+            first = sum((k for k, (start, _) in placed if start == t), nothing)
+            further = sum((k for k, (start, end) in placed if start < t < end), nothing)
+            result[sentence, t] += model.marks(torch.cat([first, further]))
     return result
 
 
@@ -164,6 +172,7 @@ def test_a_sentence_gives_the_same_alone_and_in_a_batch() -> None:
             vectors=given_knowledge.vectors,
             types=given_knowledge.types,
             rows=given_knowledge.rows,
+            target=given_knowledge.target[own],
         )
         torch.testing.assert_close(model(hidden[sentence : sentence + 1], alone)[0], together[sentence])
 

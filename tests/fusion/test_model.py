@@ -10,8 +10,7 @@ import pytest
 import torch
 
 import fusion
-from fusion.ablation import ARMS
-from fusion.knowledge import KnowledgeTable
+from fusion.arms import ARMS, Material
 from fusion.model import FusedModel
 from kg import Linker
 from loaders.errors import MedgraftError
@@ -57,7 +56,7 @@ def plain(folder: Path) -> FusedModel:
 def test_only_a_model_with_the_true_graph_tells_unseen_names_apart(
     fused: FusedModel, plain: FusedModel, folder: Path, linker: Linker
 ) -> None:
-    table = ARMS["permuted"](KnowledgeTable.build(GRAPH, VECTORS), 0)
+    table = ARMS["permuted"](Material(GRAPH, VECTORS, linker, CORPUS, folder), 0)
     permuted = fusion.train("ner", CORPUS, linker=linker, knowledge=table, encoder=folder, **SETTINGS)
     assert fused.evaluate(CORPUS.test).f1 >= 0.95
     assert plain.evaluate(CORPUS.test).f1 <= 0.65
@@ -76,7 +75,7 @@ def test_without_a_linked_concept_it_is_the_plain_encoder_bit_for_bit(fused: Fus
 def test_trained_with_every_mention_nil_it_equals_plain_training_bit_for_bit(folder: Path, linker: Linker) -> None:
     few = replace(CORPUS, train=CORPUS.train[:40], dev=())
     settings = {**SETTINGS, "epochs": 2}
-    table = ARMS["nil"](KnowledgeTable.build(GRAPH, VECTORS), 0)
+    table = ARMS["nil"](Material(GRAPH, VECTORS, linker, CORPUS, folder), 0)
     nil = fusion.train("ner", few, linker=linker, knowledge=table, encoder=folder, **settings)
     plain = fusion.train("ner", few, encoder=folder, **settings)
     for name, weight in plain.encoder.state_dict().items():
