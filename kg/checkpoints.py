@@ -12,9 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from kg.stopping import EarlyStopping
 from kg.training_settings import Settings
 from kg.vectors import Rows
 from loaders.errors import MedgraftError
+
+_TABLES = ("concepts", "relations")
 
 
 @dataclass(frozen=True)
@@ -24,21 +27,27 @@ class State:
     path: Path
     training: str
 
-    def save(self, loop: Any, epoch: int) -> None:
+    def save(self, loop: Any, epoch: int, stopping: EarlyStopping) -> None:
+        """Write the state after an epoch: whole, or not at all."""
         tensors = {}
-        for name, weight in zip(("concepts", "relations"), weights_of(loop.model), strict=True):
+        for name, weight in zip(_TABLES, weights_of(loop.model), strict=True):
             tensors[name] = weight.detach()
             tensors[f"{name}.sum"] = loop.optimizer.state[weight]["sum"]
-            tensors[f"{name}.step"] = loop.optimizer.state[weight]["step"]
-        losses = [*loop.losses_per_epochs]
-        header = {"training": self.training, "epoch": str(epoch), "losses": json.dumps(losses)}
+        for name, table in zip(_TABLES, stopping.best, strict=False):
+            tensors[f"{name}.best"] = torch.from_numpy(table)
+        header = {
+            "training": self.training,
+            "epoch": str(epoch),
+            "losses": json.dumps([*loop.losses_per_epochs]),
+            "checks": json.dumps(stopping.checks),
+        }
         aside = self.path.with_name(f"{self.path.name}.new")
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, aside, metadata=header)
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.replace(self.path)
 
-    def restore(self, loop: Any) -> bool:
+    def restore(self, loop: Any, stopping: EarlyStopping) -> bool:
         """Put the loop where the unfinished training was; False if there is none."""
         if not self.path.exists():
             return False
@@ -53,13 +62,13 @@ class State:
         if header.get("training") != self.training:
             raise MedgraftError(_other_training(self.path, header.get("training", "{}"), self.training))
         with torch.no_grad():
-            for name, weight in zip(("concepts", "relations"), weights_of(loop.model), strict=True):
+            for name, weight in zip(_TABLES, weights_of(loop.model), strict=True):
                 weight.copy_(tensors[name])
-                of_weight = loop.optimizer.state[weight]
-                of_weight["sum"] = tensors[f"{name}.sum"].to(weight.device)
-                of_weight["step"] = tensors[f"{name}.step"]
+                loop.optimizer.state[weight]["sum"] = tensors[f"{name}.sum"].to(weight.device)
         loop._epoch = int(header["epoch"])
         loop.losses_per_epochs = json.loads(header["losses"])
+        stopping.checks = [(epoch, score) for epoch, score in json.loads(header["checks"])]
+        stopping.best = [tensors[f"{name}.best"].numpy() for name in _TABLES if f"{name}.best" in tensors]
         torch.manual_seed(epoch_seed(json.loads(self.training)["seed"], loop._epoch + 1))
         return True
 

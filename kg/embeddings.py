@@ -1,8 +1,8 @@
 """Training vectors for the concepts and relations of a graph.
 
-Model, losses, samplers and training loop are PyKEEN's (1.11.1). What makes them fit medical graphs:
+Models, losses, samplers and training loop are PyKEEN's (1.11.1). What makes them fit medical graphs:
 
-- gradients are row-sparse, so that a step costs what its batch touches and not what the graph holds;
+- a step costs what its batch touches and not what the graph holds (`kg.row_updates`);
 - ids are fixed by the graph (concepts sorted, relations sorted), so that no id map has to be matched;
 - negatives are shared: one draw of concepts serves a chunk of triples, both as wrong heads and as wrong tails, and
   the distances are matrix products. A triple meets a hundred negatives at about the price of one.
@@ -14,23 +14,30 @@ on the HPO graph the free vectors rank clearly better than constrained ones, so 
 PyKEEN takes seconds to import, so that this happens only in training.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
 from kg import training_loop
+from kg.aligning import align
+from kg.calibration import calibrate
 from kg.checkpoints import unfinished_state
-from kg.ranking import evaluate_ranking
+from kg.ranking import evaluate_ranking, rank_triples
 from kg.splits import split_triples
 from kg.training_settings import Settings
-from kg.vectors import Embeddings, integer_triples
+from kg.vectors import Embeddings, Rows, Vectors, integer_triples
 from loaders.errors import MedgraftError
 
 __all__ = ["Embeddings", "train_embeddings"]
+
+_JUDGED = 1000  # development triples that early stopping looks at
+_RANKED = 10_000  # held-out triples that are ranked at the end
 
 
 class TripleGraph(Protocol):
@@ -49,17 +56,22 @@ def train_embeddings(
     out: str | Path | None = None,
     *,
     triples: pa.Table | None = None,
+    dev: pa.Table | int | float = 0,
+    holdout: int | float = 0,
     epochs: int = 15,
+    patience: int = 0,
+    check_every: int = 1,
     batch_size: int = 1024,
     learning_rate: float = 0.3,
     num_negatives: int = 64,
     margin: float = 1.0,
     norm: int = 2,
-    loss: str = "margin",
+    loss: str = "marginranking",
     negative_sampler: str = "shared",
     seed: int = 0,
     device: str = "auto",
-    holdout: int | float = 0,
+    mixed_precision: bool = False,
+    align_to: Embeddings | None = None,
     checkpoint_seconds: float = 30.0,
     progress: bool = True,
 ) -> Embeddings:
@@ -71,65 +83,111 @@ def train_embeddings(
 
     Args:
         graph: gives the concepts, the triples and the fingerprint.
-        model: "TransE".
-        dim: length of the vectors.
+        model: "TransE", "RotatE", "DistMult" or "ComplEx", see `kg.geometry`.
+        dim: length of the vectors; of RotatE and ComplEx in complex numbers, as in PyKEEN.
         out: folder to save the embeddings in.
         triples: train on these triples of the graph only (the train part of a split); columns head, relation, tail.
+        dev: development triples, or how many (a share if below 1) to keep out of training. Early stopping judges by
+            them, and scores are calibrated to probabilities on them.
+        holdout: keep so many triples (a share if below 1) out of training and rank them; see `metrics`.
         epochs: passes over the triples, in total.
+        patience: stop when so many checks in a row on the development triples show no better MRR, and keep the best
+            vectors; 0 trains all epochs.
+        check_every: epochs between two checks.
         batch_size: triples in a step.
         learning_rate: of Adagrad.
         num_negatives: with "shared", concepts drawn for each chunk of 128 triples, each of which takes them as wrong
             heads and wrong tails; with "basic" and "bernoulli", wrong triples for each triple, drawn for it alone.
-        margin: of the loss.
-        norm: 1 or 2, the norm of the distance.
-        loss: "margin" (margin ranking) or "nssa" (self-adversarial negative sampling, Sun et al., 2019).
+        margin: of the losses that have one.
+        norm: 1 or 2, the norm of TransE's distance.
+        loss: by PyKEEN's name: "marginranking", "nssa" (self-adversarial, Sun et al., 2019), "softplus",
+            "bcewithlogits" or "infonce".
         negative_sampler: "shared", or PyKEEN's "basic" or "bernoulli".
         seed: the same seed, triples, machine and thread count give the same vectors.
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
-        holdout: keep so many triples (a share if below 1) out of training and rank them; see `metrics`.
+        mixed_precision: products of matrices (DistMult, ComplEx with shared negatives) in bfloat16; vectors, updates
+            and distances stay in float32. PyKEEN itself has no mixed precision. One GPU trains one graph: PyKEEN has
+            no training on several, and there is none here either.
+        align_to: earlier embeddings of the same kind: the new space is turned onto theirs, see `kg.aligning`.
         checkpoint_seconds: least time between two saved states; 0 saves after every epoch.
         progress: show progress bars on a terminal.
 
     Raises:
-        MedgraftError: for arguments out of range, a graph without triples, an absent device, a loss that is not finite,
-            or the state of an interrupted training with other arguments beside `out`.
+        MedgraftError: for arguments out of range, a graph without triples, an empty split, an absent device, a loss
+            that is not finite, or the state of an interrupted training with other arguments beside `out`.
     """
     settings = Settings(
-        model, dim, norm, loss, margin, negative_sampler, num_negatives, epochs, batch_size, learning_rate, seed
-    )
+        model, dim, norm, loss, margin, negative_sampler, num_negatives, epochs, batch_size, learning_rate, seed,
+        mixed_precision, patience, check_every,
+    )  # fmt: skip
     settings.check()
     where = _device(device)
     ids = pc.sort_indices(graph.table("concepts")["id"])
     concept_ids = graph.table("concepts")["id"].take(ids).to_pylist()
-    everything = graph.table("triples")
+    everything = graph.table("triples").select(["head", "relation", "tail"])
     relations = sorted(pc.unique(everything["relation"]).to_pylist())
-    train, test = (everything if triples is None else triples), None
-    if len(train) == 0:
+    if len(everything if triples is None else triples) == 0:
         raise MedgraftError("the graph has no triples to train on; build it from a source that states relations")
-    if holdout:
-        train, _, test = split_triples(train, test=holdout, seed=seed)
+    train, dev, test = _parts(everything if triples is None else triples, dev, holdout, patience, seed)
     rows = integer_triples(train, concept_ids, relations)
+    judge = _judge(settings, rows, integer_triples(dev, concept_ids, relations), seed) if patience else None
     state = unfinished_state(out, settings, graph.fingerprint, rows)
-    vectors, relation_vectors, losses = training_loop.train(
-        rows, (len(concept_ids), len(relations)), settings, where, state, checkpoint_seconds, progress
-    )
+    sizes = (len(concept_ids), len(relations))
+    trained = training_loop.train(rows, sizes, settings, where, state, checkpoint_seconds, progress, judge)
     embeddings = Embeddings(
         concept_ids,
-        vectors,
+        trained.vectors,
         relations,
-        relation_vectors,
+        trained.relation_vectors,
         p=norm,
         fingerprint=graph.fingerprint,
         settings=asdict(settings) | {"triples": len(train), "optimizer": "Adagrad", "pykeen": "1.11.1"},
-        metrics={"loss": [round(value, 6) for value in losses]},
+        metrics={"loss": [round(value, 6) for value in trained.losses]},
+        model=model,
     )
-    if test is not None:
-        embeddings.metrics["ranking"] = evaluate_ranking(embeddings, test, [train], progress=progress).as_dict()
+    if patience:
+        embeddings.metrics["dev_mrr"] = [list(check) for check in trained.checks]
+    if align_to is not None:
+        embeddings = align(embeddings, align_to)
+    if len(dev):
+        embeddings = calibrate(embeddings, dev, [train], seed=seed)
+    if len(test):
+        report = evaluate_ranking(embeddings, test, [train, dev], limit=_RANKED, seed=seed, progress=progress)
+        embeddings.metrics["ranking"] = report.as_dict()
     if out is not None:
         embeddings.save(out)
     if state is not None:
         state.path.unlink(missing_ok=True)
     return embeddings
+
+
+def _parts(
+    train: pa.Table, dev: pa.Table | int | float, holdout: int | float, patience: int, seed: int
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Triples to train on, to develop with and to test on; each may be empty but the first."""
+    given = not isinstance(dev, int | float)
+    if not isinstance(dev, int | float) and len(dev) == 0:
+        raise MedgraftError(
+            "the table of development triples is empty; hold some out with split_triples(table, dev=1000)"
+        )
+    if patience and not given and not dev:
+        raise MedgraftError("early stopping (patience) needs development triples; give dev=1000 or a table of them")
+    if holdout or (dev and not given):
+        split = split_triples(train, dev=0 if given else dev, test=holdout, seed=seed)
+        return split.train, dev if given else split.dev, split.test
+    return train, dev if given else train.slice(0, 0), train.slice(0, 0)
+
+
+def _judge(settings: Settings, train: Rows, dev: Rows, seed: int) -> Callable[[Vectors, Vectors], float]:
+    """The filtered MRR of vectors on a fixed sample of the development triples."""
+    asked = dev[np.random.default_rng(seed).permutation(len(dev))[:_JUDGED]]
+    facts = np.concatenate([train, dev])
+
+    def mrr(vectors: Vectors, relation_vectors: Vectors) -> float:
+        scorer = Embeddings([], vectors, [], relation_vectors, p=settings.p, model=settings.model).score_all
+        return float((1 / rank_triples(scorer, asked, facts, len(vectors))).mean())
+
+    return mrr
 
 
 def _device(name: str) -> torch.device:

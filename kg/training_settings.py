@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 
+from kg.geometry import COMPLEX, MODELS
 from loaders.errors import MedgraftError
 
-MODELS = ("TransE",)
-LOSSES = ("margin", "nssa")
+# PyKEEN's names of its losses
+LOSSES = ("marginranking", "nssa", "softplus", "bcewithlogits", "infonce")
 SAMPLERS = ("shared", "basic", "bernoulli")
 
 
@@ -25,6 +26,9 @@ class Settings:
     batch_size: int
     learning_rate: float
     seed: int
+    mixed_precision: bool = False
+    patience: int = 0
+    check_every: int = 1
 
     def check(self) -> None:
         """Refuse what cannot be trained.
@@ -36,13 +40,16 @@ class Settings:
             ("model", self.model, MODELS),
             ("loss", self.loss, LOSSES),
             ("negative sampler", self.negative_sampler, SAMPLERS),
-            ("norm", self.p, (1, 2)),
+            ("norm", self.p, (2,) if self.model in COMPLEX else (1, 2)),
         ):
             if value not in known:
-                raise MedgraftError(f"unknown {name} {value!r}; there is {', '.join(map(str, known))}")
-        for name in ("dim", "num_negatives", "epochs", "batch_size"):
+                of_model = f" for {self.model}" if name == "norm" else ""
+                raise MedgraftError(f"unknown {name} {value!r}{of_model}; there is {', '.join(map(str, known))}")
+        for name in ("dim", "num_negatives", "epochs", "batch_size", "check_every"):
             if getattr(self, name) < 1:
                 raise MedgraftError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.patience < 0:
+            raise MedgraftError(f"patience is {self.patience}; it must be 0 (no early stopping) or more")
         for name in ("learning_rate", "margin"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise MedgraftError(f"{name} is {getattr(self, name)}; it must be a positive number")

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from kg.calibration import Calibration
+from kg.geometry import MODELS, Side, expected, scores_of_all, scores_of_pairs
 from kg.nearest import NearestIndex
 from loaders.errors import MedgraftError
 from loaders.folders import new_folder, restore_folder
-from loaders.records import Candidate
+from loaders.records import Candidate, Triple
 
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.int64]
-Side = Literal["head", "tail"]
 
 _FILES = ("vectors.safetensors", "concepts.parquet", "settings.json")
 
@@ -35,21 +36,38 @@ class Fingerprinted(Protocol):
     def fingerprint(self) -> str: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A concept or relation that may complete a fact. Higher scores are better.
+
+    `probability` is None for embeddings that are not calibrated, see `kg.calibrate`. `because` are the known facts
+    nearest to the predicted one: with the same relation, one of its ends, and a concept similar to the other.
+    """
+
+    concept_id: str
+    score: float
+    probability: float | None = None
+    because: tuple[Triple, ...] = ()
+
+
 @dataclass(eq=False)
 class Embeddings:
     """Row i of `vectors` belongs to `ids[i]`, row j of `relation_vectors` to `relations[j]`; both lists are sorted.
 
-    score(h, r, t) = -||h + r - t||, by the norm `p` (1 or 2); higher is better, 0 is perfect.
+    Scores are those of the model, see `kg.geometry`: for TransE, score(h, r, t) = -||h + r - t||, by the norm `p`
+    (1 or 2). Higher is better.
 
     Args:
         ids: concept ids, as the graph orders them.
-        vectors: float32, shape (concepts, dim).
+        vectors: float32, shape (concepts, dim); for RotatE and ComplEx real and imaginary parts in turn.
         relations: names of relations.
         relation_vectors: float32, shape (relations, dim).
         p: the norm.
         fingerprint: of the graph that these vectors were trained on.
         settings: how they were trained; JSON values.
         metrics: what was measured; JSON values.
+        model: "TransE", "RotatE", "DistMult" or "ComplEx".
+        calibration: turns scores into probabilities.
     """
 
     ids: list[str]
@@ -60,6 +78,12 @@ class Embeddings:
     fingerprint: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    model: str = "TransE"
+    calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise MedgraftError(f"unknown model {self.model!r}; there is {', '.join(MODELS)}")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,21 +123,54 @@ class Embeddings:
         return [Candidate(self.ids[other], score) for other, score in pairs if other != row][:k]
 
     def score(self, head: str, relation: str, tail: str) -> float:
-        """How plausible a fact is: minus the distance from head + relation to tail."""
-        question = self._question("tail", np.array([self._row(head)]), np.array([self._relation_row(relation)]))
-        return -float(torch.dist(question[0], self._concepts[self._row(tail)], p=self.p))
+        """How plausible a fact is, by the score of the model."""
+        places = self.places("tail", np.array([self._row(head)]), np.array([self._relation_row(relation)]))
+        return float(scores_of_pairs(self.model, self.p, places, self._concepts[self._row(tail)][None])[0])
+
+    def probability(self, head: str, relation: str, tail: str) -> float:
+        """How likely a fact is, given its score as an answer to (head, relation, ?); see `kg.calibrate`.
+
+        Raises:
+            MedgraftError: if the embeddings are not calibrated.
+        """
+        if self.calibration is None:
+            raise MedgraftError("these embeddings are not calibrated; run kg.calibrate(embeddings, dev, known=[train])")
+        return float(self.calibration.probabilities("tail", np.array([self.score(head, relation, tail)]))[0])
 
     def predict_tails(
         self, head: str, relation: str, k: int = 10, *, known: Iterable[pa.Table] | pa.Table | None = None
-    ) -> list[Candidate]:
+    ) -> list[Prediction]:
         """The k best tails; the head itself, and the tails that the tables in `known` state already, are left out."""
         return self._predict("tail", head, relation, k, known)
 
     def predict_heads(
         self, relation: str, tail: str, k: int = 10, *, known: Iterable[pa.Table] | pa.Table | None = None
-    ) -> list[Candidate]:
+    ) -> list[Prediction]:
         """The k best heads; the tail itself, and the heads that the tables in `known` state already, are left out."""
         return self._predict("head", tail, relation, k, known)
+
+    def predict_relations(
+        self, head: str, tail: str, k: int = 10, *, known: Iterable[pa.Table] | pa.Table | None = None
+    ) -> list[Candidate]:
+        """The k best relations from head to tail as candidates; those that `known` states already are left out.
+
+        Scores of different relations lie on different scales (a frequent relation has larger distances), so that each
+        is measured against the scores of all concepts: 1 minus the share of concepts that would fit better as tail.
+        """
+        row, other = self._row(head), self._row(tail)
+        relations = np.arange(len(self.relations))
+        out = {
+            relation
+            for table in _tables(known)
+            for relation in table.filter(pc.and_(pc.equal(table["head"], head), pc.equal(table["tail"], tail)))[
+                "relation"
+            ].to_pylist()
+        }
+        scores = self.score_all("tail", np.full(len(relations), row), relations)
+        better = torch.count_nonzero(scores > scores[:, other : other + 1], dim=1).numpy() / len(self)
+        best = np.argsort(better, kind="stable").tolist()
+        found = [Candidate(self.relations[i], 1 - float(better[i])) for i in best if self.relations[i] not in out]
+        return found[: max(k, 0)]
 
     def score_all(self, side: Side, given: Rows, relations: Rows) -> torch.Tensor:
         """Scores of every concept as the answer to questions.
@@ -127,8 +184,7 @@ class Embeddings:
             A tensor of shape (questions, concepts), exact to float32 rounding: the faster way to Euclidean distances,
             by a matrix product, would lose digits and with them ties.
         """
-        question = self._question(side, given, relations)
-        return torch.cdist(question, self._concepts, p=self.p, compute_mode="donot_use_mm_for_euclid_dist").neg_()
+        return scores_of_all(self.model, self.p, self.places(side, given, relations), self._concepts, exact=True)
 
     def rows_of(self, triples: pa.Table) -> Rows:
         """Integer rows (head, relation, tail) of a table of triples, shape (triples, 3)."""
@@ -142,7 +198,9 @@ class Embeddings:
             pq.write_table(pa.table({"id": pa.array(self.ids, pa.string())}), aside / _FILES[1])
             content = {
                 "fingerprint": self.fingerprint,
+                "model": self.model,
                 "p": self.p,
+                "calibration": None if self.calibration is None else asdict(self.calibration),
                 "relations": self.relations,
                 "settings": self.settings,
                 "metrics": self.metrics,
@@ -166,6 +224,8 @@ class Embeddings:
             tensors = load_file(folder / _FILES[0])
             ids = pq.read_table(folder / _FILES[1])["id"].to_pylist()
             content = json.loads((folder / _FILES[2]).read_text(encoding="utf-8"))
+            fitted = content.pop("calibration", None)
+            content["calibration"] = None if fitted is None else Calibration(**fitted)
             embeddings = cls(ids, tensors["concepts"], content.pop("relations"), tensors["relations"], **content)
         except (SafetensorError, pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise MedgraftError(f"the embeddings in {folder} are damaged ({error}); train them again") from error
@@ -182,23 +242,53 @@ class Embeddings:
     def _concepts(self) -> torch.Tensor:
         return torch.from_numpy(self.vectors)
 
-    def _question(self, side: Side, given: Rows, relations: Rows) -> torch.Tensor:
-        """The point near which the answers should lie, shape (questions, dim)."""
-        shift = self.relation_vectors[relations]
-        return torch.from_numpy(self.vectors[given] + (shift if side == "tail" else -shift))
+    def places(self, side: Side, given: Rows, relations: Rows) -> torch.Tensor:
+        """Where the answers to questions are expected, shape (questions, dim); arguments as for `score_all`."""
+        vectors, shifts = (torch.from_numpy(table) for table in (self.vectors[given], self.relation_vectors[relations]))
+        return expected(self.model, side, vectors, shifts)
 
     def _predict(
         self, side: Side, given: str, relation: str, k: int, known: Iterable[pa.Table] | pa.Table | None
-    ) -> list[Candidate]:
+    ) -> list[Prediction]:
         row, relation_row = self._row(given), self._relation_row(relation)
         scores = self.score_all(side, np.array([row]), np.array([relation_row]))[0].numpy()
-        out = {row}
-        for table in [known] if isinstance(known, pa.Table) else known or []:
-            here, there = ("head", "tail") if side == "tail" else ("tail", "head")
-            stated = table.filter(pc.and_(pc.equal(table[here], given), pc.equal(table["relation"], relation)))
-            out.update(self.id_to_row[other] for other in stated[there].to_pylist() if other in self.id_to_row)
+        here, there = ("head", "tail") if side == "tail" else ("tail", "head")
+        of_relation = [table.filter(pc.equal(table["relation"], relation)) for table in _tables(known)]
+        stated = [table.filter(pc.equal(table[here], given))[there].to_pylist() for table in of_relation]
+        out = {row} | {self.id_to_row[other] for others in stated for other in others if other in self.id_to_row}
         best = np.argsort(-scores, kind="stable")[: max(k, 0) + len(out)].tolist()
-        return [Candidate(self.ids[other], float(scores[other])) for other in best if other not in out][: max(k, 0)]
+        best = [other for other in best if other not in out][: max(k, 0)]
+        sure = None if self.calibration is None else self.calibration.probabilities(side, scores[best]).tolist()
+        return [
+            Prediction(
+                self.ids[other],
+                float(scores[other]),
+                None if sure is None else sure[i],
+                self._nearest_facts(side, row, relation, other, of_relation),
+            )
+            for i, other in enumerate(best)
+        ]
+
+    def _nearest_facts(
+        self, side: Side, given: int, relation: str, answer: int, of_relation: list[pa.Table], number: int = 2
+    ) -> tuple[Triple, ...]:
+        """Known facts with the relation that share one end with the predicted fact, the other ends most alike."""
+        here, there = ("head", "tail") if side == "tail" else ("tail", "head")
+        found: list[tuple[float, Triple]] = []
+        for shared, column, like, other in ((given, here, answer, there), (answer, there, given, here)):
+            for table in of_relation:
+                ends = table.filter(pc.equal(table[column], self.ids[shared]))[other].to_pylist()
+                rows = [self.id_to_row[end] for end in ends if end in self.id_to_row]
+                for row, likeness in zip(rows, self._cosines(like, rows), strict=True):
+                    fact = {column: self.ids[shared], other: self.ids[row]}
+                    found.append((likeness, Triple(fact["head"], relation, fact["tail"])))
+        found.sort(key=lambda pair: (-pair[0], pair[1].head, pair[1].tail))
+        return tuple(dict.fromkeys(fact for _, fact in found[: 2 * number]))[:number]
+
+    def _cosines(self, row: int, others: list[int]) -> list[float]:
+        mine, theirs = self.vectors[row].astype(np.float64), self.vectors[others].astype(np.float64)
+        lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(mine)
+        return (theirs @ mine / np.where(lengths == 0, 1, lengths)).tolist()
 
     def _row(self, concept_id: str) -> int:
         try:
@@ -221,7 +311,7 @@ class Embeddings:
             "",
             f"{len(self)} concepts and {len(self.relations)} relations, {self.dim} dimensions, made by medgraft.",
             f"Fingerprint of the graph: `{self.fingerprint}`.",
-            f"score(h, r, t) = -||h + r - t||, L{self.p} norm; higher is better.",
+            f"Model: {self.model}{f', L{self.p} norm' if self.model == 'TransE' else ''}; scores as in PyKEEN.",
             "",
             "```python",
             "from kg import Embeddings",
@@ -232,6 +322,10 @@ class Embeddings:
             if content:
                 lines += ["", f"## {title}", "", "```json", json.dumps(content, indent=2, sort_keys=True), "```"]
         return "\n".join([*lines, "", "Relations: " + ", ".join(f"`{name}`" for name in self.relations) + ".", ""])
+
+
+def _tables(known: Iterable[pa.Table] | pa.Table | None) -> list[pa.Table]:
+    return [known] if isinstance(known, pa.Table) else list(known or [])
 
 
 def integer_triples(triples: pa.Table, ids: list[str], relations: list[str]) -> Rows:

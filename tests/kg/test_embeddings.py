@@ -11,8 +11,11 @@ import pyarrow as pa
 import pytest
 import torch
 
+from kg import training_loop
 from kg.embeddings import Embeddings, train_embeddings
-from kg.training_loop import shared_distances
+from kg.geometry import MODELS, expected, scores_of_all, scores_of_pairs, width_of
+from kg.row_updates import FetchedRows, RowAdagrad
+from kg.training_settings import Settings
 from loaders.errors import MedgraftError
 
 SMALL = {"dim": 16, "epochs": 4, "batch_size": 64, "num_negatives": 8, "progress": False, "device": "cpu"}
@@ -68,20 +71,35 @@ def classes():
     )
 
 
-@pytest.mark.parametrize("sampler", ["shared", "basic", "bernoulli"])
-def test_learns_what_popularity_cannot_know(sampler):
+@pytest.mark.parametrize(
+    ("model", "sampler"), [*((model, "shared") for model in MODELS), ("TransE", "basic"), ("TransE", "bernoulli")]
+)
+def test_learns_what_popularity_cannot_know(model, sampler):
     graph = classes()
-    embeddings = train_embeddings(graph, **{**SMALL, "epochs": 25}, negative_sampler=sampler, holdout=20)
+    settings = {**SMALL, "epochs": 25, "negative_sampler": sampler, "loss": "marginranking"}
+    embeddings = train_embeddings(graph, model, **settings, holdout=20)
     assert embeddings.ids == graph.concepts["id"].to_pylist()
     assert embeddings.relations == ["has_symptom"]
-    assert embeddings.vectors.dtype == np.float32 and embeddings.vectors.shape == (77, 16)
+    assert embeddings.vectors.dtype == np.float32 and embeddings.vectors.shape == (77, width_of(model, 16))
     ranking = embeddings.metrics["ranking"]
     assert ranking["triples"] == 20
     assert ranking["both"]["mrr"] > 2 * ranking["popularity"]["mrr"]
     assert embeddings.metrics["loss"][-1] < embeddings.metrics["loss"][0] / 2
 
 
-@pytest.mark.parametrize("settings", [{"loss": "nssa", "margin": 3.0}, {"norm": 1}, {"batch_size": 300}, {"epochs": 1}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "nssa", "margin": 3.0},
+        {"loss": "infonce"},
+        {"norm": 1},
+        {"batch_size": 300},
+        {"epochs": 1},
+        {"model": "RotatE", "mixed_precision": True},
+        {"model": "DistMult", "loss": "bcewithlogits", "mixed_precision": True},
+        {"model": "ComplEx", "loss": "softplus", "negative_sampler": "bernoulli"},
+    ],
+)
 def test_other_settings_train(settings):
     embeddings = train_embeddings(city_grid(), **{**SMALL, **settings})
     assert np.isfinite(embeddings.vectors).all()
@@ -109,19 +127,83 @@ def test_trains_on_a_part_with_the_ids_of_the_whole_graph():
         train_embeddings(graph, triples=foreign, **SMALL)
 
 
-@pytest.mark.parametrize("p", [1, 2])
-def test_shared_distances_equal_one_at_a_time(p):
+def pykeen_model(name, p):
+    from pykeen.models import ComplEx, DistMult, RotatE, TransE
+    from pykeen.triples import CoreTriplesFactory
+
+    made = {"TransE": TransE, "RotatE": RotatE, "DistMult": DistMult, "ComplEx": ComplEx}[name]
+    factory = CoreTriplesFactory(torch.tensor([[0, 0, 1], [2, 1, 3]]), num_entities=9, num_relations=2)
+    return made(triples_factory=factory, embedding_dim=6, random_seed=0, **({"scoring_fct_norm": p} if p == 1 else {}))
+
+
+@pytest.mark.parametrize(("name", "p"), [("TransE", 1), *((name, 2) for name in MODELS)])
+def test_scores_are_those_of_pykeen(name, p):
+    model = pykeen_model(name, p)
+    if name == "TransE":
+        model.interaction.p = p
+    concepts, relations = (w.detach() for w in training_loop.weights_of(model))
+    triples = torch.cartesian_prod(torch.arange(9), torch.arange(2), torch.arange(9))
+    theirs = model.score_hrt(triples)[:, 0].detach()
+    h, r, t = concepts[triples[:, 0]], relations[triples[:, 1]], concepts[triples[:, 2]]
+    for side, given, answer, column in (("tail", h, t, 2), ("head", t, h, 0)):
+        places = expected(name, side, given, r)
+        torch.testing.assert_close(scores_of_pairs(name, p, places, answer), theirs, rtol=1e-5, atol=1e-5)
+        for exact in (True, False):
+            of_all = scores_of_all(name, p, places, concepts, exact=exact)
+            of_answer = of_all.gather(1, triples[:, [column]])[:, 0]
+            torch.testing.assert_close(of_answer, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_row_updates_are_those_of_torchs_adagrad():
     generator = torch.Generator().manual_seed(0)
-    tails, heads = (torch.randn(300, 5, generator=generator) for _ in range(2))
-    wrong = torch.randn(3, 7, 5, generator=generator)
-    found = shared_distances(tails, heads, wrong, p)
-    assert found.shape == (300, 14)
-    for triple in (0, 127, 128, 255, 256, 299):
-        of_chunk = wrong[triple // 128]
-        expected = [torch.dist(side[triple], other, p=p) for side in (tails, heads) for other in of_chunk]
-        torch.testing.assert_close(found[triple], torch.stack(expected), rtol=1e-4, atol=1e-4)
-    few = shared_distances(tails[:5], heads[:5], wrong[:1], p)
-    torch.testing.assert_close(few, found[:5])
+    start = torch.randn(20, 4, generator=generator)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    own, judge = RowAdagrad([ours], lr=0.3), torch.optim.Adagrad([theirs], lr=0.3)
+    for _ in range(5):
+        heads = torch.randint(12, (7,), generator=generator)
+        wrong = torch.randint(12, (7, 3), generator=generator)
+        rows = FetchedRows(ours, heads, wrong)
+        for optimizer, (h, w) in ((own, rows.vectors), (judge, (theirs[heads], theirs[wrong]))):
+            optimizer.zero_grad()
+            ((h[:, None] * w).sum(-1) ** 2).sum().backward()
+            if optimizer is own:
+                rows.gradient()
+            optimizer.step()
+        torch.testing.assert_close(ours, theirs)
+    assert torch.equal(ours[12:], start[12:])
+
+
+@pytest.mark.parametrize("sampler", ["shared", "basic"])
+def test_one_step_is_the_step_of_pykeens_own_loop(sampler):
+    """The gradient of a batch, judged by autograd through PyKEEN's model on the same triples and negatives."""
+    from pykeen.triples import CoreTriplesFactory
+
+    settings = Settings("TransE", 6, 2, "marginranking", 1.0, sampler, 3, 1, 300, 0.3, 0)
+    triples = torch.stack([torch.randint(n, (300,)) for n in (40, 2, 40)], dim=1)
+    factory = CoreTriplesFactory(triples, num_entities=40, num_relations=2)
+    loop = training_loop._loop(settings, factory, torch.device("cpu"))
+    loop.model.reset_parameters_()
+    (batch,) = loop._create_training_data_loader(
+        factory, sampler=None, batch_size=300, drop_last=False, pin_memory=False
+    )
+    loop._forward_pass(batch, 0, 300, 300, 0.0, None)
+    ours = [weight.grad.to_dense().clone() for weight in training_loop.weights_of(loop.model)]
+    loop.optimizer.zero_grad()
+
+    right, wrong = batch["positives"], []
+    for row, (h, r, t) in enumerate(right.tolist()):
+        of_row = row // 128 if sampler == "shared" else row
+        concepts = batch["negatives"][of_row].tolist()
+        as_head = batch["as_head"][of_row].tolist()
+        if sampler == "shared":
+            wrong.append([(h, r, c) for c in concepts] + [(c, r, t) for c in concepts])
+        else:
+            wrong.append([(c, r, t) if side else (h, r, c) for c, side in zip(concepts, as_head, strict=True)])
+    negatives = torch.tensor(wrong)
+    scores = loop.model.score_hrt(negatives.view(-1, 3)).view(len(right), -1)
+    loop.model.loss.process_slcwa_scores(loop.model.score_hrt(right), scores).backward()
+    for mine, weight in zip(ours, training_loop.weights_of(loop.model), strict=True):
+        torch.testing.assert_close(mine, weight.grad, rtol=1e-3, atol=1e-5)
 
 
 def interrupted(out, epochs_before_death):
@@ -130,8 +212,8 @@ def interrupted(out, epochs_before_death):
 
     save = State.save
 
-    def save_and_die(self, loop, epoch):
-        save(self, loop, epoch)
+    def save_and_die(self, loop, epoch, stopping):
+        save(self, loop, epoch, stopping)
         if epoch == epochs_before_death:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -174,7 +256,7 @@ def test_state_of_another_training_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"model": "TransX"}, "unknown model 'TransX'; there is TransE"),
+        ({"model": "TransX"}, "unknown model 'TransX'; there is TransE, RotatE, DistMult, ComplEx"),
         ({"loss": "hope"}, "unknown loss"),
         ({"negative_sampler": "lucky"}, "unknown negative sampler"),
         ({"norm": 3}, "unknown norm"),

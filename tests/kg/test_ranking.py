@@ -132,7 +132,10 @@ def test_sample_is_seeded_and_still_filtered_by_all_test_triples():
     first, again = (evaluate_ranking(embeddings, test, [train], limit=7, seed=4) for _ in range(2))
     assert first == again and first.triples == 7
     assert evaluate_ranking(embeddings, test, [train], limit=1000) == evaluate_ranking(embeddings, test, [train])
-    assert set(first.as_dict()) == {"triples", "concepts", "both", "head", "tail", "popularity"}
+    assert set(first.as_dict()) == {
+        "triples", "concepts", "both", "head", "tail", "popularity",
+        "interval", "by_relation", "by_cardinality", "by_degree",
+    }  # fmt: skip
     assert "popularity" in str(first)
 
 

@@ -61,7 +61,7 @@ def test_split_moves_twins_and_counts_them():
     ]
     split = split_triples(triples(*twins), test=6, seed=0)
     assert len(split.test) == 6
-    assert split.twins_moved == 3
+    assert split.moved["twins"] == 3
 
 
 def test_split_keeps_what_training_must_see():
