@@ -82,7 +82,7 @@ class RankingReport:
     def __str__(self) -> str:
         (low, high) = self.interval["mrr"]
         lines = [
-            f"{self.triples} triples, both sides, {self.concepts} concepts; MRR between {low:.3f} and {high:.3f} (95 %)",
+            f"{self.triples} triples, both sides, {self.concepts} concepts; MRR {low:.3f} to {high:.3f} (95 %)",
             f"{'':<28}  MRR    H@1    H@3    H@10   popularity's MRR",
         ]
         named = {"both": self.both, "heads": self.head, "tails": self.tail, "popularity": self.popularity}

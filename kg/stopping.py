@@ -1,7 +1,7 @@
 """Early stopping: train until held-out triples no longer rank better, and keep the best vectors.
 
 PyKEEN's own stopper sweeps the whole evaluation at every check, judges by a relative change that can stop a training
-that still improves, and keeps its best model in a pickle; so it is not used.
+that still improves, and keeps its best model in a file that can run code; so it is not used.
 """
 
 from collections.abc import Callable
