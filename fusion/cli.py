@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fusion.cli_annotate import annotate, explain, show_documents, text_of
+from fusion.cli_annotate import annotate, explain
 from fusion.cli_evaluate import evaluate
+from fusion.cli_link import link
 from fusion.cli_methods import augment
 from kg.cli import build, diff, export, update
 from kg.cli_query import app_query
@@ -29,6 +30,7 @@ app.command("build")(build)
 app.command("update")(update)
 app.command("diff")(diff)
 app.command("export")(export)
+app.command("link")(link)
 app.command("annotate")(annotate)
 app.command("explain")(explain)
 app.command("evaluate")(evaluate)
@@ -99,29 +101,6 @@ def embed(
     summary = {"out": str(out), "concepts": len(embeddings.ids), "relations": len(embeddings.relations)}
     summary |= {"metrics": embeddings.metrics}
     _show(summary, as_json)
-
-
-@app.command()
-def link(
-    graph: Annotated[str, typer.Argument(help="Graph folder, neo4j://..., or a saved linker index.")],
-    texts: Annotated[list[str], typer.Argument(help="Texts, or files of plain text (one document each).")],
-    k: Annotated[int, typer.Option("-k", help="Candidates a mention.")] = 5,
-    save: Annotated[Path | None, typer.Option(help="Keep the index in this folder.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Find the graph's concepts in text.
-
-    Example: medgraft link graphs/hpo "The boy had absence seizures."
-    """
-    import kg
-
-    if (Path(graph) / "linker.json").is_file():
-        linker = kg.Linker.load(Path(graph))
-    else:
-        with kg.connect(graph) as connected:
-            linker = kg.Linker.build(connected, out=save)
-    documents = [linker(text, k=k) for text in map(text_of, texts)]
-    show_documents(documents, as_json)
 
 
 @app.command()

@@ -214,18 +214,32 @@ def show_documents(documents: Sequence["Document"], as_json: bool) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    console = Console(width=None if sys.stdout.isatty() else 160)
     for document in documents:
         if document.labels:
             typer.echo(", ".join(f"{label.name} ({label.score or 0:.2f})" for label in document.labels))
             continue
-        table = Table("mention", "characters", "type", "concept", "score", "candidates", box=None)
+        asserted = any(m.assertion for m in document.mentions)
+        columns = (
+            "mention",
+            "characters",
+            "type",
+            "concept",
+            "score",
+            *(["assertion"] if asserted else []),
+            "candidates",
+        )
+        table = Table(*columns, box=None)
         for m in document.mentions:
             others = " ".join(f"{c.concept_id} ({c.alias}, {c.score:.2f})" for c in m.candidates[:3])
             score = "" if m.score is None else f"{m.score:.2f}"
-            text = document.text[m.start : m.end]
-            table.add_row(text, f"{m.start}-{m.end}", m.type, m.concept_id or "NIL", score, others)
-        Console().print(table if document.mentions else "no mention found")
+            said = [" ".join(m.assertion)] if asserted else []
+            places = " ".join(f"{start}-{end}" for start, end in m.parts or ((m.start, m.end),))
+            row = (m.text_in(document.text), places, m.type, m.concept_id or "NIL", score, *said, others)
+            table.add_row(*map(Text, row))
+        console.print(table if document.mentions else "no mention found")
         names = {
             id: document.text[m.start : m.end] for m in document.mentions for id in (m.concept_id or "").split("|")
         }
@@ -235,7 +249,7 @@ def show_documents(documents: Sequence["Document"], as_json: bool) -> None:
             ends = [f"{names.get(end, '')} ({end})" for end in (r.head, r.tail)]
             held.add_row(r.relation, *ends, "" if r.score is None else f"{r.score:.2f}", evidence)
         if document.relations:
-            Console().print(held)
+            console.print(held)
 
 
 def _show_questions(questions: Sequence["Question"], as_json: bool) -> None:

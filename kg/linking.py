@@ -7,6 +7,7 @@ preferred one, then the concept's id; nothing is left to chance. spaCy's and sci
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from scipy.sparse import csr_matrix
 
 from kg.abbreviations import abbreviations
 from kg.alias_index import AliasIndex, alias_table, distinct_spellings, select_concepts
+from kg.assertion import mark_assertions
 from kg.matching import Dictionary, Span
 from loaders.errors import InputError, MedgraftError
 from loaders.folders import new_folder
@@ -127,7 +129,25 @@ class Linker:
             candidates = dict(zip(names, self.candidates_batch(names, k=max(k, 1)), strict=True))
             for (text, id), mentions in zip(batch, found, strict=True):
                 linked = (self._mention(text, span, candidates[name][:k]) for span, name in mentions)
-                yield Document(id, text, tuple(linked))
+                yield Document(id, text, mark_assertions(text, linked))
+
+    def link_mentions(self, document: Document, *, k: int = 5, threshold: float = 0.7) -> Document:
+        """Link the mentions that a document has, as found by a tagger or a spaCy model; their places and types stay.
+
+        The best candidate of each becomes its concept if it scores `threshold` or more, else the mention is NIL. What a
+        text defines as an abbreviation is looked for by its long form.
+        """
+        long_forms = abbreviations(document.text)
+        names = []
+        for mention in document:
+            long = long_forms.get((mention.start, mention.end))
+            names.append(document.text[slice(*long)] if long else mention.text_in(document.text))
+        linked = []
+        for mention, candidates in zip(document, self.candidates_batch(names, k=max(k, 1)), strict=True):
+            best = next((c for c in candidates if c.score >= threshold), None)
+            concept_id, score = (best.concept_id, best.score) if best else (None, mention.score)
+            linked.append(replace(mention, concept_id=concept_id, score=score, candidates=candidates[:k]))
+        return replace(document, mentions=mark_assertions(document.text, linked))
 
     def candidates(self, text: str, k: int = 5) -> tuple[Candidate, ...]:
         """The best `k` concepts for the text of a mention, best first; fewer if no more share a 3-gram."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from loaders.conll import read_conll
     from loaders.corpus import read_corpus
+    from loaders.documents import open_writer, read_documents
     from loaders.errors import InputError, MedgraftError
     from loaders.folders import new_folder
     from loaders.gsc import read_gsc
@@ -34,8 +35,10 @@ __all__ = [
     "Triple",
     "detect_format",
     "new_folder",
+    "open_writer",
     "read_conll",
     "read_corpus",
+    "read_documents",
     "read_gsc",
     "read_labelled",
     "read_ontology",
@@ -48,6 +51,7 @@ __all__ = [
 _MODULES = {
     "loaders.conll": ("read_conll",),
     "loaders.corpus": ("read_corpus",),
+    "loaders.documents": ("open_writer", "read_documents"),
     "loaders.errors": ("InputError", "MedgraftError"),
     "loaders.folders": ("new_folder",),
     "loaders.gsc": ("read_gsc",),

@@ -120,7 +120,7 @@ class _Draft:
             self.mentions.append(self._mention(path, number, fields))
         elif len(fields) in (4, 5) and all(fields[1:4]):
             self.relations.append(
-                Relation(_concept_ids(fields[2]) or fields[2], fields[1], _concept_ids(fields[3]) or fields[3])
+                Relation(concept_ids(fields[2]) or fields[2], fields[1], concept_ids(fields[3]) or fields[3])
             )
         else:
             raise InputError(
@@ -137,14 +137,14 @@ class _Draft:
             raise InputError(
                 path, number, f"the text at [{start}, {end}) differs from the mention; the offsets are wrong"
             )
-        return Mention(start, end, fields[4], _concept_ids(fields[5]) if len(fields) > 5 else None)
+        return Mention(start, end, fields[4], concept_ids(fields[5]) if len(fields) > 5 else None)
 
     def document(self) -> Document:
         mentions = sorted(self.mentions, key=lambda mention: (mention.start, mention.end))
         return Document(self.id, self.text, tuple(mentions), tuple(self.relations))
 
 
-def _concept_ids(value: str) -> str | None:
+def concept_ids(value: str) -> str | None:
     """The ids of a field, `|` between them. `,` and `+` join ids too, where all parts are MeSH ids."""
     parts = value.split("|")
     if len(parts) == 1 and len(mesh := re.split("[,+]", value)) > 1 and all(map(_BARE_MESH.fullmatch, mesh)):

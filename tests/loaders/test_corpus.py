@@ -31,7 +31,7 @@ def test_what_is_no_corpus_is_refused(content: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_and_a_missing_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="choose conll, gsc, pgr, pubtator"):
-        read_corpus(DATA / "mini_gsc.tsv", format="brat")
+    with pytest.raises(InputError, match="choose bioc-json, bioc-xml, brat, conll, gsc, jsonl, pgr, pubtator"):
+        read_corpus(DATA / "mini_gsc.tsv", format="word")
     with pytest.raises(InputError, match="nowhere"):
         read_corpus(tmp_path / "nowhere")

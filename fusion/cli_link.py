@@ -1,0 +1,135 @@
+"""`medgraft link`: the graph's concepts in a text, or in files and folders of any format."""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fusion.cli_annotate import show_documents
+from loaders.errors import MedgraftError
+
+if TYPE_CHECKING:
+    from loaders.batches import Work
+    from loaders.records import Document
+
+FORMATS = "jsonl, bioc-xml, bioc-json, brat, pubtator"
+
+
+def link(
+    graph: Annotated[str, typer.Argument(help="Graph folder, neo4j://..., or a saved linker.")],
+    texts: Annotated[
+        list[str], typer.Argument(help="Texts, or files and folders: plain text, JSON lines, BioC, brat, PubTator, ...")
+    ],
+    k: Annotated[int, typer.Option("-k", min=1, help="Candidates a mention.")] = 5,
+    nested: Annotated[bool, typer.Option("--nested", help="Report mentions inside longer ones too.")] = False,
+    given: Annotated[bool, typer.Option("--given", help="Link the mentions that the documents have.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Keep the linker in this folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the documents (.gz packs it); for brat a folder.", show_default=False)
+    ] = None,
+    format: Annotated[str | None, typer.Option(help=f"Of --out: {FORMATS}.", show_default="by the ending")] = None,
+    read_as: Annotated[
+        str | None, typer.Option("--input-format", help="Of the files.", show_default="by their content")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes, with --out.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Find the graph's concepts in text.
+
+    With --out, files of any number are linked in bounded memory; a run that was cut off goes on where it was when the
+    same command is given again.
+
+    Example: medgraft link graphs/hpo "The boy had absence seizures."
+
+    Example: medgraft link graphs/hpo notes/ corpus.xml.gz --out linked.jsonl --jobs 4
+    """
+    with _linker_folder(graph, nested, save) as folder:
+        if out is not None:
+            _link_files(folder, texts, out, format, read_as, k, given, jobs, as_json)
+            return
+        documents = _documents(texts, read_as)
+        show_documents(list(linking_work(str(folder), k, given)(documents)), as_json)
+
+
+def linking_work(folder: str, k: int, given: bool) -> "Work":
+    """What links a batch of documents with a saved linker; for `loaders.batches.process_documents`."""
+    import kg
+
+    linker = kg.Linker.load(folder)
+
+    def work(documents: "list[Document]") -> "Iterable[Document]":
+        if given:
+            return [linker.link_mentions(document, k=k) for document in documents]
+        found = linker.pipe((document.text for document in documents), k=k)
+        return [replace(d, mentions=f.mentions, relations=()) for d, f in zip(documents, found, strict=True)]
+
+    return work
+
+
+def _link_files(
+    folder: Path,
+    files: Sequence[str],
+    out: Path,
+    format: str | None,
+    read_as: str | None,
+    k: int,
+    given: bool,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    import json
+
+    from tqdm import tqdm
+
+    from loaders.batches import process_documents
+    from loaders.folders import sha256
+
+    absent = next((file for file in files if not Path(file).exists()), None)
+    if absent is not None:
+        raise MedgraftError(f"{absent[:80]!r} is no file or folder; with --out give files or folders")
+    key = json.dumps([{p.name: sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}, k, given])
+    with tqdm(unit=" documents", disable=None) as bar:
+        number = process_documents(
+            linking_work,
+            (str(folder), k, given),
+            files,
+            out,
+            key=key,
+            format=format,
+            read_as=read_as,
+            jobs=jobs,
+            advance=bar.update,
+        )
+    typer.echo(json.dumps({"out": str(out), "documents": number}) if as_json else f"{out}: {number:,} documents")
+
+
+@contextmanager
+def _linker_folder(graph: str, nested: bool, save: Path | None) -> Iterator[Path]:
+    """The folder of the linker: the one given, or built from the graph and kept only with `save`."""
+    import kg
+
+    if (Path(graph) / "linker.json").is_file():
+        if nested:
+            raise MedgraftError("--nested is settled when a linker is built; name the graph, with --save to keep it")
+        yield Path(graph)
+        return
+    with tempfile.TemporaryDirectory() as aside, kg.connect(graph) as connected:
+        folder = Path(aside) / "linker" if save is None else save
+        kg.Linker.build(connected, nested=nested, out=folder)
+        yield folder
+
+
+def _documents(texts: Sequence[str], read_as: str | None) -> "list[Document]":
+    from loaders import Document, read_documents
+
+    documents: list[Document] = []
+    for number, text in enumerate(texts, 1):
+        if len(text) < 256 and "\n" not in text and "\0" not in text and Path(text).exists():
+            documents.extend(read_documents(text, read_as))
+        else:
+            documents.append(Document(str(number), text))
+    return documents
