@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loaders import InputError, MedgraftError, open_writer, read_documents
-from loaders.records import ASSERTIONS, Candidate, Document, Mention, Relation
+from loaders.records import ASSERTIONS, Candidate, Document, Label, Mention, Relation
 
 ENDING = {"jsonl": "jsonl", "bioc-xml": "xml", "bioc-json": "json", "brat": ""}
 WORDS = st.text(string.ascii_letters + string.digits + ":_", min_size=1, max_size=8)
@@ -63,7 +63,8 @@ def test_what_is_written_is_read_back(format, data, packed, tmp_path_factory) ->
 
 def test_scores_and_candidates_of_json_lines_come_back_too(tmp_path: Path) -> None:
     mention = Mention(0, 4, "T", "X:1", 0.5, (Candidate("X:1", 0.5, "text"),))
-    document = Document("1", "text", (mention,), (Relation("X:1", "r", "X:1", 0.25, ((0, 4),)),))
+    related = Relation("X:1", "r", "X:1", 0.25, ((0, 4),))
+    document = Document("1", "text", (mention,), (related,), (Label("L", 0.5),))
     back = there_and_back(document, tmp_path, "jsonl")
     assert repr(back) == repr(document)
 
