@@ -133,7 +133,7 @@ def _build_folder(paths: list[Path], to: Path, format: str | None, options: Opti
 
 
 def _build_database(paths: list[Path], to: str, format: str | None, options: Options, mappings: str) -> dict[str, Any]:
-    from kg.store_neo4j import check_loadable, load_database
+    from kg.neo4j_load import check_loadable, load_database
 
     check_loadable(to)  # before the long work
     if len(paths) == 1 and is_graph(paths[0]):

@@ -140,7 +140,7 @@ def _update_folder(graph: Path, asked: _Asked) -> UpdateReport:
 
 
 def _update_database(uri: str, asked: _Asked) -> UpdateReport:
-    from kg.store_neo4j import update_database
+    from kg.neo4j_load import update_database
 
     with tempfile.TemporaryDirectory(prefix="medgraft-") as aside:
         with closing(GraphTables(uri, updating=True)) as earlier:

@@ -85,7 +85,7 @@ def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neo4jServ
 class Neo4jHome:
     """The home of a server that is not running yet: its folder, its settings, its password."""
 
-    def __init__(self, folder: Path, heap: str = "1g") -> None:
+    def __init__(self, folder: Path, heap: str = "1g", page_cache: str = "64m") -> None:
         self.folder, self.port, self.password = folder, _free_port(), secrets.token_hex(16)
         self.java = ["java", f"-Xmx{heap}", "-Xss4m", "-cp", f"{neo4j_jars()}/*"]
         self.environment = {"NEO4J_HOME": str(folder), "NEO4J_CONF": str(folder / "conf")}
@@ -94,7 +94,7 @@ class Neo4jHome:
             f"server.bolt.listen_address=127.0.0.1:{self.port}\n"
             f"server.bolt.advertised_address=127.0.0.1:{self.port}\n"
             "server.http.enabled=false\nserver.https.enabled=false\ndbms.usage_report.enabled=false\n"
-            "server.memory.pagecache.size=64m\ndbms.security.auth_minimum_password_length=8\n"
+            f"server.memory.pagecache.size={page_cache}\ndbms.security.auth_minimum_password_length=8\n"
         )
         command = [*self.admin, "dbms", "set-initial-password", self.password]
         environment = {**os.environ, **self.environment}

@@ -16,7 +16,7 @@ DOORS = {
     "accelerate": "lm/training.py",
     "faiss": "kg/nearest.py",
     "ladybug": "kg/store_embedded.py",
-    "neo4j": "kg/store_neo4j.py",
+    "neo4j": "kg/neo4j_server.py",
     "networkx": "kg/networks.py",
     "pykeen": "kg/training_loop.py",
     "scispacy": "kg/linking_pipe.py",

@@ -44,9 +44,9 @@ def run(work: Path, times: int, seed: int, concepts: int = 5_000) -> dict[str, A
     home = Neo4jHome(work / "faults-neo4j")
     os.environ |= {"NEO4J_USERNAME": "neo4j", "NEO4J_PASSWORD": home.password}
     with home.running() as server:
-        found["neo4j load"] = _database(server, earlier, new, BUILD, times, chance)
-        found["neo4j update"] = _database(server, earlier, new, UPDATE, times, chance)
-    found["neo4j server"] = _server(home, earlier, new, max(times // 5, 1), chance)
+        found["neo4j load"] = kill_clients(server, earlier, new, BUILD, times, chance)
+        found["neo4j update"] = kill_clients(server, earlier, new, UPDATE, times, chance)
+    found["neo4j server"] = kill_servers(home, earlier, new, max(times // 5, 1), chance)
     return found
 
 
@@ -75,7 +75,7 @@ def _folder(work: Path, source: Path, earlier: Path, code: str, times: int, chan
     return {"kills": times, "earlier_graph_in_use": survived, "whole_s": round(whole, 2), "moments_s": moments}
 
 
-def _database(
+def kill_clients(
     server: Neo4jServer, earlier: Path, new: Path, code: str, times: int, chance: random.Random
 ) -> dict[str, Any]:
     """Runs over an earlier graph in a database: after a kill it opens as a whole graph, or says what to do."""
@@ -91,14 +91,17 @@ def _database(
     return {"kills": times, "left_unfinished": unfinished, "whole_s": round(whole, 2), "moments_s": moments}
 
 
-def _server(home: Neo4jHome, earlier: Path, new: Path, times: int, chance: random.Random) -> dict[str, Any]:
+def kill_servers(home: Neo4jHome, earlier: Path, new: Path, times: int, chance: random.Random) -> dict[str, Any]:
     """The server itself is killed during a load; started again, the same load goes on."""
     unfinished, moments = 0, []
+    with home.running() as server:
+        kg.build(earlier, server.uri)
+        whole = _seconds(BUILD, new, server.uri)
     for _ in range(times):
         with home.running() as server:
             kg.build(earlier, server.uri)
             loading = _start(BUILD, new, server.uri)
-            moments.append(round(chance.uniform(0.5, 8), 2))
+            moments.append(round(chance.uniform(0.5, whole), 2))
             time.sleep(moments[-1])
             os.killpg(server.process.pid, signal.SIGKILL)
             loading.wait()
@@ -106,7 +109,7 @@ def _server(home: Neo4jHome, earlier: Path, new: Path, times: int, chance: rando
             unfinished += _state(server.uri, (_fingerprint(earlier), _fingerprint(new)))
             kg.build(new, server.uri)
             _check_copy(server.uri, new)
-    return {"kills": times, "left_unfinished": unfinished, "moments_s": moments}
+    return {"kills": times, "left_unfinished": unfinished, "whole_s": round(whole, 2), "moments_s": moments}
 
 
 def _state(uri: str, whole: tuple[str, str]) -> bool:

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import kg
-from kg import store_neo4j
+from kg import neo4j_load
+from kg.neo4j_load import load_database
 from kg.snapshot import SCHEMAS, fingerprint
-from kg.store_neo4j import load_database
 from loaders import MedgraftError
 from tests.kg.slow_graph import tables_of, write_snapshot_folder
 
@@ -75,16 +75,16 @@ def test_what_stays_is_not_touched(server, tmp_path):
 @pytest.mark.parametrize("survived", [0, 1, 4, 8, 11])
 def test_an_update_that_was_cut_off_goes_on(server, tmp_path, monkeypatch, survived):
     load_database(server.uri, _folder(tmp_path / "old", OLD), OLD[1])
-    new, run, done = _folder(tmp_path / "new", NEW), store_neo4j._run, []
+    new, run, done = _folder(tmp_path / "new", NEW), neo4j_load._change, []
 
-    def fail_later(transaction, query, rows):
+    def fail_later(server, query, rows):
         if len(done) == survived:
             raise KeyboardInterrupt
         done.append(query)
-        return run(transaction, query, rows)
+        return run(server, query, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_neo4j, "_run", fail_later)
+        patch.setattr(neo4j_load, "_change", fail_later)
         with contextlib.suppress(KeyboardInterrupt):
             kg.update(server.uri, new)
     with pytest.raises(MedgraftError, match="run the same `medgraft update` again"):
@@ -93,11 +93,27 @@ def test_an_update_that_was_cut_off_goes_on(server, tmp_path, monkeypatch, survi
     assert _content(server) == NEW[1]["fingerprint"]
 
 
+def test_an_update_of_what_was_changed_meanwhile_is_refused(server, tmp_path, monkeypatch):
+    old, new = _folder(tmp_path / "old", OLD), _folder(tmp_path / "new", NEW)
+    load_database(server.uri, old, OLD[1])
+    apply = neo4j_load.update_database
+
+    def late(uri, changes, manifest):
+        monkeypatch.undo()
+        kg.update(uri, new)  # another process, between the comparison and the writing
+        apply(uri, changes, manifest)
+
+    monkeypatch.setattr(neo4j_load, "update_database", late)
+    with pytest.raises(MedgraftError, match="was changed by another process meanwhile; run the update again"):
+        kg.update(server.uri, new)
+    assert _content(server) == NEW[1]["fingerprint"]
+
+
 def test_an_update_that_was_cut_off_can_go_back(server, tmp_path, monkeypatch):
     old, new = _folder(tmp_path / "old", OLD), _folder(tmp_path / "new", NEW)
     load_database(server.uri, old, OLD[1])
     with monkeypatch.context() as patch, pytest.raises(MedgraftError, match="does not hold what was sent"):
-        patch.setattr(store_neo4j._Loader, "differences", lambda *_: "Concept: 3 of 4")
+        patch.setattr(neo4j_load._Loader, "differences", lambda *_: "Concept: 3 of 4")
         kg.update(server.uri, new)
     kg.update(server.uri, old)
     assert _content(server) == OLD[1]["fingerprint"]

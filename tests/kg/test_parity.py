@@ -25,7 +25,7 @@ def open_graph(request, tmp_path_factory):
     server = request.getfixturevalue("neo4j_server")
 
     def load(tables, manifest):
-        from kg.store_neo4j import load_database
+        from kg.neo4j_load import load_database
 
         load_database(server.uri, write_snapshot_folder(base / str(next(_number)), tables, manifest), manifest)
         return kg.connect(server.uri)

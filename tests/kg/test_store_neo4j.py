@@ -8,10 +8,11 @@ import neo4j
 import pytest
 
 import kg
-from kg import store_neo4j
+from kg import neo4j_load
 from kg.layout import relationship_type
+from kg.neo4j_load import load_database
+from kg.neo4j_server import Server
 from kg.snapshot import SCHEMAS, fingerprint
-from kg.store_neo4j import load_database
 from loaders import MedgraftError
 from tests.kg.slow_graph import tables_of, write_snapshot_folder
 
@@ -125,16 +126,16 @@ def test_loading_twice_changes_nothing_and_another_graph_replaces_it(server):
 @pytest.mark.parametrize("survived", [0, 3, 9, 20])
 def test_a_load_that_was_cut_off_goes_on(server, monkeypatch, survived):
     """A crash after some batches: the graph cannot be opened, and the next load writes only what is missing."""
-    monkeypatch.setattr(store_neo4j, "_BATCH", 10)
-    write, written = store_neo4j._write_batch, []
+    monkeypatch.setattr(neo4j_load, "_BATCH", 10)
+    write, written = neo4j_load._write_batch, []
 
-    def fail_later(transaction, query, rows, number):
+    def fail_later(server, query, rows, number):
         if len(written) == survived:
             raise KeyboardInterrupt
         written.append(number)
-        return write(transaction, query, rows, number)
+        return write(server, query, rows, number)
 
-    monkeypatch.setattr(store_neo4j, "_write_batch", fail_later)
+    monkeypatch.setattr(neo4j_load, "_write_batch", fail_later)
     with contextlib.suppress(KeyboardInterrupt):
         _load(server.uri, *SMALL)
     with pytest.raises(MedgraftError, match="not finished; run the same `medgraft build` again"):
@@ -143,6 +144,33 @@ def test_a_load_that_was_cut_off_goes_on(server, monkeypatch, survived):
     _load(server.uri, *SMALL)
     assert written == list(range(1, len(written) + 1)) and len(written) > 20
     assert _content(server) == SMALL[1]["fingerprint"]
+
+
+@pytest.mark.neo4j
+def test_the_second_of_two_writers_is_told_so(server, tiny_graph):
+    _load(server.uri, *SMALL)
+    with Server(server.uri) as other, other.only_writer():
+        for attempt in (lambda: kg.build(tiny_graph, server.uri), lambda: kg.update(server.uri, tiny_graph)):
+            with pytest.raises(MedgraftError, match="another process is writing to bolt.*; wait until it is done"):
+                attempt()
+        assert _content(server) == SMALL[1]["fingerprint"]  # readers do not care
+    kg.build(tiny_graph, server.uri)
+    assert _cypher(server, "MATCH (n:MedgraftGraph) RETURN n.key AS key") == [{"key": "graph"}]
+
+
+@pytest.mark.neo4j
+def test_a_batch_is_written_once_even_if_its_answer_is_lost(server):
+    with Server(server.uri) as writer:
+        writer.write("CREATE (:MedgraftGraph {key: 'graph', batches: 0})")
+        query = "UNWIND $rows AS row CREATE (n:Concept) SET n = row RETURN count(*) AS written"
+        for _ in range(2):
+            neo4j_load._write_batch(writer, query, [{"id": "A:1"}], 1)
+        assert _cypher(server, "MATCH (n:Concept) RETURN n.id AS id") == [{"id": "A:1"}]
+        missing = "UNWIND $rows AS row MATCH (n:Concept {id: row.id}) SET n.x = 1 RETURN count(*) AS written"
+        for rows, number in (([{"id": "A:1"}, {"id": "A:2"}], 2), ([{"id": "A:1"}], 3)):
+            with pytest.raises(MedgraftError, match="is something else writing to it"):
+                neo4j_load._write_batch(writer, missing, rows, number)
+        assert _cypher(server, "MATCH (g:MedgraftGraph) RETURN g.batches AS n") == [{"n": 1}]
 
 
 @pytest.mark.neo4j
