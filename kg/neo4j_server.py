@@ -5,6 +5,7 @@ The only module that imports neo4j. Whatever the driver raises leaves here as on
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -12,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import neo4j
-from neo4j.exceptions import AuthError, ClientError, ConfigurationError, DriverError, Neo4jError, TransientError
+from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError
 
 from loaders.errors import MedgraftError
 
@@ -22,10 +23,12 @@ Row = dict[str, Any]
 T = TypeVar("T")
 
 _CONNECT_SECONDS = 15
-_WRITER_SECONDS = 2  # that a writer waits for another one to go
+_WRITER_SECONDS = 5  # that a writer waits for another one to go
+_PURPOSE = "medgraft writes"
 _SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
 # The constraint makes the second MERGE wait for the transaction of the first.
 _WRITER_KEY = "CREATE CONSTRAINT medgraft_graph IF NOT EXISTS FOR (n:MedgraftGraph) REQUIRE n.key IS UNIQUE"
+_WRITERS = "SHOW TRANSACTIONS YIELD metaData WHERE metaData.purpose = $purpose RETURN metaData.purpose AS purpose"
 _WRITER = "MERGE (w:MedgraftGraph {key: 'writer'})"
 
 
@@ -113,19 +116,16 @@ class Server:
         return [record.data() for record in records]
 
     def _take_lock(self, session: neo4j.Session) -> neo4j.Transaction:
-        """A transaction that has the lock, found to be free by one that gives up soon."""
-        try:
-            with session.begin_transaction(timeout=_WRITER_SECONDS) as trial:
-                trial.run(_WRITER).consume()
-                trial.rollback()
-        except (ClientError, TransientError) as error:
-            if not any(word in str(error.code) for word in ("TimedOut", "Terminated", "LockClientStopped")):
-                raise
-            raise MedgraftError(
-                f"another process is writing to {self.uri}; wait until it is done, or choose another database"
-            ) from error
-        held = session.begin_transaction()
-        held.run(_WRITER).consume()
+        """A transaction that has the lock; the server needs a moment to see that an earlier holder has died."""
+        deadline = time.monotonic() + _WRITER_SECONDS
+        while self.write(_WRITERS, purpose=_PURPOSE):
+            if time.monotonic() > deadline:
+                raise MedgraftError(
+                    f"another process is writing to {self.uri}; wait until it is done, or choose another database"
+                )
+            time.sleep(0.2)
+        held = session.begin_transaction(metadata={"purpose": _PURPOSE})
+        held.run(_WRITER).consume()  # where two come at once, the second waits here
         return held
 
     def _session(self, access: str) -> neo4j.Session:
