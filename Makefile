@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip
 UV_VERSION := 0.13.9
 
-.PHONY: quickstart test lint format lock bench-graph clean
+.PHONY: quickstart test lint format lock bench-graph bench-embeddings clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/medgraft quickstart
@@ -19,6 +19,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench-embeddings: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks.embeddings
 
 bench-graph: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.graph

@@ -80,26 +80,64 @@ def quickstart(
 def embed(
     graph: Annotated[str, typer.Argument(help="Graph folder, or neo4j://...")],
     out: Annotated[Path, typer.Option(help="Folder for the embeddings.")],
-    model: Annotated[str, typer.Option(help="PyKEEN model.")] = "TransE",
+    model: Annotated[str, typer.Option(help="TransE, RotatE, DistMult or ComplEx.")] = "TransE",
     dim: Annotated[int, typer.Option(help="Numbers a concept.")] = 128,
     epochs: Annotated[int, typer.Option(help="Passes over the triples.")] = 20,
-    holdout: Annotated[float, typer.Option(help="Share of triples held out to score the embeddings on.")] = 0.0,
+    loss: Annotated[
+        str, typer.Option(help="marginranking, nssa, softplus, bcewithlogits or infonce.")
+    ] = "marginranking",
+    norm: Annotated[int, typer.Option(help="1 or 2, of TransE's distance.")] = 2,
+    learning_rate: Annotated[float, typer.Option(help="Of Adagrad.")] = 0.3,
+    holdout: Annotated[
+        float, typer.Option(help="Triples held out to score the embeddings on; a share if below 1.")
+    ] = 0.0,
+    dev: Annotated[float, typer.Option(help="Triples held out for early stopping and calibration; likewise.")] = 0.0,
+    patience: Annotated[int, typer.Option(help="Epochs without a better dev MRR before training stops; 0: all.")] = 0,
+    extend: Annotated[
+        Path | None, typer.Option(help="Do not train: give new concepts vectors in the space of these embeddings.")
+    ] = None,
+    align_to: Annotated[Path | None, typer.Option(help="Turn the new space onto that of these embeddings.")] = None,
+    curve: Annotated[Path | None, typer.Option(help="PNG of the losses.")] = None,
+    map: Annotated[Path | None, typer.Option(help="PNG map of the concepts by category.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train embeddings of a graph's concepts and relations.
 
-    Example: medgraft embed graphs/hpo --out embeddings/hpo
+    Example: medgraft embed graphs/hpo --out embeddings/hpo --dev 1000 --patience 3 --curve loss.png
+
+    After an update of the graph: medgraft embed graphs/hpo --out embeddings/new --extend embeddings/hpo
     """
     import kg
 
     with kg.connect(graph) as connected:
-        embeddings = kg.train_embeddings(
-            connected, model, dim, out, epochs=epochs, holdout=holdout, seed=seed, device=device
-        )
+        if extend is not None:
+            embeddings = kg.extend_embeddings(kg.Embeddings.load(extend), connected, seed=seed)
+            embeddings.save(out)
+        else:
+            embeddings = kg.train_embeddings(
+                connected,
+                model,
+                dim,
+                out,
+                epochs=epochs,
+                loss=loss,
+                norm=norm,
+                learning_rate=learning_rate,
+                holdout=holdout,
+                dev=dev,
+                patience=patience,
+                seed=seed,
+                device=device,
+                align_to=None if align_to is None else kg.Embeddings.load(align_to),
+            )
+        if curve is not None:
+            kg.draw_training(embeddings, curve)
+        if map is not None:
+            kg.draw_map(embeddings, connected, map, seed=seed)
     summary = {"out": str(out), "concepts": len(embeddings.ids), "relations": len(embeddings.relations)}
-    summary |= {"metrics": embeddings.metrics}
+    summary |= {"settings": embeddings.settings} if extend is not None else {"metrics": embeddings.metrics}
     _show(summary, as_json)
 
 

@@ -158,6 +158,10 @@ class Embeddings:
         is measured against the scores of all concepts: 1 minus the share of concepts that would fit better as tail.
         """
         row, other = self._row(head), self._row(tail)
+        if len(self.relations) == 1:
+            raise MedgraftError(
+                f"there is one relation only, {self.relations[0]!r}, so none to choose from; use predict_tails or score"
+            )
         relations = np.arange(len(self.relations))
         out = {
             relation

@@ -267,6 +267,10 @@ def test_state_of_another_training_is_refused(tmp_path):
         ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"device": "cuda:99"}, "no GPU 'cuda:99'.*use device='cpu'"),
         ({"holdout": 200}, "ask for fewer"),
+        ({"patience": 3}, "early stopping .patience. needs development triples; give dev=1000"),
+        ({"patience": -1}, "patience is -1"),
+        ({"dev": pa.table({"head": [], "relation": [], "tail": []})}, "development triples is empty"),
+        ({"model": "RotatE", "norm": 1}, "unknown norm 1 for RotatE; there is 2"),
     ],
 )
 def test_bad_arguments_are_explained(arguments, words, capfd):
@@ -370,3 +374,25 @@ def test_missing_and_damaged_files_are_named(tmp_path, name):
     (tmp_path / "e" / name).unlink()
     with pytest.raises(MedgraftError, match=f"{name} is missing"):
         Embeddings.load(tmp_path / "e")
+
+
+def test_early_stopping_keeps_the_best_vectors_and_resumes(tmp_path):
+    settings = {**SMALL, "epochs": 40, "dev": 20, "patience": 2}
+    stopped = train_embeddings(classes(), **settings)
+    checks = stopped.metrics["dev_mrr"]
+    scores = [score for _, score in checks]
+    assert len(checks) < 40 and scores.index(max(scores)) == len(scores) - 3
+    best_epoch = checks[scores.index(max(scores))][0]
+    whole = train_embeddings(classes(), **{**settings, "epochs": best_epoch})
+    assert_same(stopped, whole)
+    assert stopped.calibration is not None
+
+
+@pytest.mark.gpu
+def test_trains_on_a_gpu_in_mixed_precision():
+    graph = classes()
+    made = train_embeddings(
+        graph, "ComplEx", **{**SMALL, "epochs": 25, "device": "cuda"}, mixed_precision=True, holdout=20
+    )
+    ranking = made.metrics["ranking"]
+    assert ranking["both"]["mrr"] > ranking["popularity"]["mrr"]

@@ -75,3 +75,16 @@ def test_bad_queries():
         index.search(np.ones((1, 3), np.float32), 0)
     with pytest.raises(MedgraftError, match="2 dimensions"):
         index.search(np.ones((1, 2), np.float32), 1)
+
+
+def test_approximate_index_reaches_its_recall_and_says_so():
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(60, 16))
+    vectors = (centers[rng.integers(60, size=6000)] + 0.3 * rng.normal(size=(6000, 16))).astype(np.float32)
+    near, exact = NearestIndex(vectors, approximate=True), NearestIndex(vectors)
+    assert near.approximate and not exact.approximate and exact.recall == 1
+    queries = vectors[rng.choice(6000, 300, replace=False)]
+    found, right = near.search(queries, 10)[0], exact.search(queries, 10)[0]
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), right.tolist(), strict=True)])
+    assert near.recall >= 0.98 and recall >= 0.97
+    assert near.search(queries[:2], 6000)[0].shape == (2, 6000)

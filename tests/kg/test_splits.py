@@ -72,3 +72,34 @@ def test_split_keeps_what_training_must_see():
         split_triples(chain, test=3, seed=0)
     with pytest.raises(MedgraftError, match="cannot hold out -1"):
         split_triples(chain, test=-1)
+
+
+def test_what_the_hierarchy_implies_is_not_held_out():
+    tree = [(f"N{i}", "is_a", f"N{i // 2}") for i in range(2, 40)]
+    shortcuts = [(f"N{i}", "is_a", f"N{i // 8}") for i in range(16, 40)]
+    notes = [("D", "has_phenotype", f"N{i}") for i in (32, 16, 8, 5)]  # all of 32, 16 and 8 on one branch
+    split = split_triples(triples(*tree, *shortcuts, *notes), test=10, seed=0)
+    out = facts(split.test)
+    assert not set(out) & (set(shortcuts) | {("D", "has_phenotype", "N16"), ("D", "has_phenotype", "N8")})
+    assert split.moved["shortcuts"] > 0 and "shortcuts" in str(split)
+
+
+def test_duplicates_go_together_and_are_counted():
+    table = random_triples(0, number=60)
+    doubled = pa.concat_tables([table, table])
+    split = split_triples(doubled, test=10, seed=0)
+    train, _, test = (facts(part) for part in split)
+    assert not set(train) & set(test) and split.moved["duplicates"] >= 5
+
+
+def test_inductive_split_keeps_concepts_out_of_training():
+    table = random_triples(1, number=300)
+    split = split_triples(table, dev=10, test=10, seed=0, inductive=True)
+    train, dev, test = (facts(part) for part in split)
+    support = facts(split.support)
+    seen = {c for h, _, t in train for c in (h, t)}
+    assert dev and test and support
+    for h, _, t in dev + test:
+        assert len({h, t} - seen) == 1
+    assert not set(train) & set(dev + test + support)
+    assert len(train) + len(dev) + len(test) + len(support) + sum(split.moved.values()) == len(table)
