@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fusion.knowledge import KnowledgeTable
     from fusion.label_corpora import load_labelled
     from fusion.model import FusedEncoder, FusedModel
+    from fusion.pretraining import pretrain
     from fusion.question_corpora import QuestionCorpus, load_questions
     from fusion.questions import QuestionModel
     from fusion.quickstart import run_quickstart
@@ -48,6 +49,7 @@ __all__ = [
     "load_labelled",
     "load_questions",
     "measure",
+    "pretrain",
     "reliability",
     "run_quickstart",
     "train",
@@ -76,6 +78,7 @@ _HOMES = {
     "load_labelled": "label_corpora",
     "load_questions": "question_corpora",
     "measure": "evaluation",
+    "pretrain": "pretraining",
     "reliability": "confidence",
     "run_quickstart": "quickstart",
     "train": "training",

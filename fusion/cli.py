@@ -10,7 +10,7 @@ import typer
 from fusion.cli_annotate import annotate, explain
 from fusion.cli_evaluate import evaluate
 from fusion.cli_link import link
-from fusion.cli_methods import augment
+from fusion.cli_methods import augment, pretrain
 from kg.cli import build, diff, export, update
 from kg.cli_query import app_query
 from loaders.errors import MedgraftError
@@ -35,6 +35,7 @@ app.command("annotate")(annotate)
 app.command("explain")(explain)
 app.command("evaluate")(evaluate)
 app.command("augment")(augment)
+app.command("pretrain")(pretrain)
 app.add_typer(app_query, name="query")
 
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows a step; documents for relations, questions for qa.")]

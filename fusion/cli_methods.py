@@ -1,4 +1,4 @@
-"""Commands around training: `medgraft augment`."""
+"""Commands around training: `medgraft pretrain` and `medgraft augment`."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,68 @@ from loaders.errors import MedgraftError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+
+
+def pretrain(
+    corpus: Annotated[
+        list[Path], typer.Argument(help="Files of text: plain, JSON lines, CSV, NOTEEVENTS.csv, PubTator; also .gz.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the encoder.")],
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder to adapt; without it one is trained from scratch.", show_default=False)
+    ] = None,
+    masking: Annotated[str, typer.Option(help="piece, word or concept (needs --linker).")] = "word",
+    next_segments: Annotated[bool, typer.Option("--next-segments", help="Predict the next segment, too.")] = False,
+    linker: Annotated[Path | None, typer.Option(help="Saved linker index.", show_default=False)] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Also predict the linked concepts; embeddings of --graph.", show_default=False)
+    ] = None,
+    graph: Annotated[str | None, typer.Option(help="Graph of the embeddings.", show_default=False)] = None,
+    vocabulary: Annotated[int, typer.Option(help="From scratch: word pieces.")] = 8000,
+    hidden_size: Annotated[int, typer.Option(help="From scratch: width.")] = 256,
+    blocks: Annotated[int, typer.Option(help="From scratch: transformer blocks.")] = 4,
+    epochs: Annotated[int, typer.Option(help="Passes over the texts.")] = 1,
+    batch_size: Annotated[int, typer.Option(help="Sequences a step.")] = 16,
+    max_pieces: Annotated[int, typer.Option(help="Length of a sequence.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 1e-4,
+    holdout: Annotated[float, typer.Option(help="Share of the texts that perplexity is measured on.")] = 0.1,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Pretrain an encoder on raw text by masked words or concepts; says the held-out perplexity before and after.
+
+    Example: medgraft pretrain notes/*.txt NOTEEVENTS.csv.gz --encoder bert-base-uncased --out encoders/notes
+    """
+    import kg
+    from fusion.pretraining import pretrain as run
+
+    if (embeddings is None) != (graph is None):
+        raise MedgraftError("to predict concepts give both --embeddings and --graph")
+    known = None if graph is None else kg.connect(graph)
+    report = run(
+        corpus,
+        out,
+        encoder=encoder,
+        masking=masking,
+        next_segments=next_segments,
+        linker=None if linker is None else kg.Linker.load(linker),
+        embeddings=None if embeddings is None else kg.Embeddings.load(embeddings, known),
+        vocabulary=vocabulary,
+        hidden_size=hidden_size,
+        num_blocks=blocks,
+        epochs=epochs,
+        batch_size=batch_size,
+        max_pieces=max_pieces,
+        learning_rate=learning_rate,
+        holdout=holdout,
+        seed=seed,
+        device=device,
+    )
+    typer.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False) if as_json else str(report))
 
 
 def augment(

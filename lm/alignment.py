@@ -151,6 +151,12 @@ def collate(
     return batch
 
 
+def word_places(text: str, offsets: Array) -> tuple[Array, Array]:
+    """The word of each piece (N,), -1 for mere space, and its characters (N, 2) without surrounding space."""
+    _, words, places = _align(text, offsets)
+    return words, places
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Aligned:
     """A text in pieces: ids (N,), offsets (N, 2), words (N,) and firsts (N,), and the spans (W, 2) of its words."""

@@ -6,7 +6,7 @@ The only module that knows transformers. The encoder is wrapped, never copied: w
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 from transformers.utils import logging as _hf_logging
 
 from loaders.errors import MedgraftError
@@ -83,6 +84,44 @@ class Encoder(nn.Module):
                 return cls(*_from_pretrained(name, local_only=Path(name).is_dir() or not download))
             except (OSError, ValueError, KeyError, ImportError) as error:
                 raise MedgraftError(_why_not(name, error)) from error
+
+    @classmethod
+    def new(
+        cls,
+        texts: Iterable[str],
+        *,
+        vocabulary: int = 8000,
+        hidden_size: int = 256,
+        num_blocks: int = 4,
+        num_heads: int = 4,
+        max_pieces: int = 512,
+        seed: int = 0,
+    ) -> "Encoder":
+        """A BERT encoder with random weights, and a word-piece tokenizer in lower case that is trained on the texts.
+
+        Args:
+            texts: read once, as a stream.
+            vocabulary: word pieces at most.
+            hidden_size: width; the inner layers are four times as wide.
+            num_blocks: transformer blocks.
+            num_heads: attention heads, a divisor of the width.
+            max_pieces: longest input.
+            seed: of the weights.
+
+        Raises:
+            MedgraftError: no text, or a width that the heads do not divide.
+        """
+        if hidden_size % num_heads:
+            raise MedgraftError(f"{num_heads} heads do not divide a width of {hidden_size}; change one of them")
+        tokenizer = _trained_tokenizer(texts, vocabulary, max_pieces)
+        config = BertConfig(
+            vocab_size=len(tokenizer), hidden_size=hidden_size, num_hidden_layers=num_blocks,
+            num_attention_heads=num_heads, intermediate_size=4 * hidden_size, max_position_embeddings=max_pieces,
+            pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return cls(BertModel(config, add_pooling_layer=False), tokenizer)
 
     @property
     def device(self) -> torch.device:
@@ -288,6 +327,25 @@ def _from_pretrained(name: str, local_only: bool) -> tuple[nn.Module, Any]:
     if report["missing_keys"]:
         raise ValueError(f"the weights lack {sorted(report['missing_keys'])[0]}, so they belong to another model")
     return model, AutoTokenizer.from_pretrained(name, local_files_only=local_only, use_fast=True)
+
+
+def _trained_tokenizer(texts: Iterable[str], vocabulary: int, max_pieces: int) -> Any:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    if tokenizer.get_vocab_size() <= len(special):
+        raise MedgraftError("there is no text to train a vocabulary on; check the files")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.decoder = decoders.WordPiece()
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]", model_max_length=max_pieces,
+    )  # fmt: skip
 
 
 def _find_blocks(model: nn.Module) -> str:

@@ -128,8 +128,8 @@ def mean_tally(values: dict[str, Sequence[float]]) -> Tally:
     return Tally(counts, measures)
 
 
-def perplexity_tally(losses: Sequence[float], pieces: Sequence[int]) -> Tally:
-    """Perplexity from each document's summed loss and number of predicted pieces."""
+def perplexity_tally(losses: Sequence[float] | Array, pieces: Sequence[int] | Array) -> Tally:
+    """Perplexity from each text's summed loss and number of predicted pieces."""
     counts = np.stack([np.asarray(losses, dtype=float), np.asarray(pieces, dtype=float)], axis=1)
     return Tally(counts, lambda sums: {"perplexity": np.exp(_ratio(sums[..., 0], sums[..., 1]))})
 
