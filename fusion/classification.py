@@ -132,9 +132,6 @@ class ClassificationModel(DocumentModel):
     def scorer(self, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]]:
         """The scores; for several labels at the threshold that is best for macro F1."""
         extras = self.extras(self.link(dev))
-        if self.cache_frozen:
-            s = self.settings
-            extras += self.cached(windows([d.text for d in dev], self.encoder, s.max_pieces, s.stride))
         scheme = self.network.scheme
         truth = scheme.truth(dev)
 
@@ -190,7 +187,7 @@ class ClassificationModel(DocumentModel):
     def _logits(self, documents: Sequence[Document], extras: Sequence[Extra], progress: bool) -> Array:
         s = self.settings
         made = windows([d.text for d in documents], self.encoder, s.max_pieces, s.stride)
-        scores = score_windows(self.network, made, self.encoder, *extras, progress=progress)
+        scores = score_windows(self.network, made, self.encoder, *extras, *self.cached(made), progress=progress)
         return document_logits(made, scores, len(documents))
 
 
