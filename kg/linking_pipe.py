@@ -68,12 +68,12 @@ class LinkerComponent:
 
     def _set(self, linker: Linker | None) -> None:
         self.linker = linker
-        self.entity_linker = linker and EntityLinker(
-            candidate_generator=GraphCandidateGenerator(linker),
-            k=self.k,
-            threshold=self.threshold,
-            filter_for_definitions=False,
-        )
+        self.entity_linker = None
+        if linker is not None:
+            generator = GraphCandidateGenerator(linker)
+            self.entity_linker = EntityLinker(
+                candidate_generator=generator, k=self.k, threshold=self.threshold, filter_for_definitions=False
+            )
 
     def __call__(self, doc: Doc) -> Doc:
         """Link one document in place.
@@ -97,7 +97,8 @@ class LinkerComponent:
         for ent, mention in zip(doc.ents, marked, strict=True):
             for assertion in mention.assertion:
                 ent._.set(assertion, True)
-        return self.entity_linker(doc)
+        linked: Doc = self.entity_linker(doc)
+        return linked
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
         """Save the linker with its pipeline."""
