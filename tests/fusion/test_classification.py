@@ -26,9 +26,9 @@ CONCEPTS = GRAPH.tables["concepts"]
 GRAPH.tables["concepts"] = CONCEPTS.set_column(CONCEPTS.column_names.index("types"), "types", [TYPES])
 VECTORS = invented_vectors(GRAPH)
 VECTORS.vectors[:] = 1  # nothing to memorise: only types and facts differ
-SETTINGS: dict[str, Any] = {"epochs": 6, "batch_size": 8, "learning_rate": 1e-3, "new_learning_rate": 2e-3}
+SETTINGS: dict[str, Any] = {"epochs": 6, "batch_size": 8, "learning_rate": 1e-3, "new_learning_rate": 4e-3}
 SETTINGS |= {"frozen_blocks": 2, "cache_frozen": True}  # names cannot be learnt by heart
-SETTINGS |= {"knowledge_learning_rate": 1e-2, "device": "cpu", "progress": False}
+SETTINGS |= {"knowledge_learning_rate": 4e-3, "device": "cpu", "progress": False}
 
 
 def corpus(sizes: tuple[int, int, int], several: bool = False) -> fusion.Corpus:
