@@ -35,13 +35,15 @@ import kg
 def run(source, out):
     kg.build(source, out)
 """
-# What no builder of a graph can do without: read the text once, write the rows once.
+# What no builder of a graph can do without: read the text of the same files once, write the same rows once.
 FLOOR = """
+import json
 from pathlib import Path
 import ladybug, polars as pl
 def run(source, graph, out):
+    read = {entry["name"] for entry in json.loads((Path(graph) / "manifest.json").read_text())["inputs"]}
     for path in sorted(Path(source).rglob("*.RRF")):
-        if path.stat().st_size:
+        if path.name in read:
             pl.read_csv(path, separator="|", quote_char=None, has_header=False, infer_schema=False, encoding="utf8",
                         truncate_ragged_lines=True)
     database = ladybug.Database(out, max_db_size=1 << 38)
