@@ -28,7 +28,7 @@ _TRAILING = re.compile(rf"(?:\s+{_MODIFIER})?(?:\s+!.*)?\s*$", re.DOTALL)
 _TRAILING_START = re.compile(r"(?<!\s)\s+(?=[{!])")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "W": " ", "t": "\t"}
-_PLAIN_ID = re.compile(r"[\w.:-]+")
+_PLAIN_ID = re.compile(r"([\w.:-]+)(?:[ \t]+!.*)?", re.DOTALL)  # an id and perhaps a comment, which is what most are
 _STANZA = re.compile(r"\[(\w+)\]\s*(?:!.*)?$")
 # Behind a cross-reference.
 _DESCRIPTION = re.compile(r'\s+"(?:[^"\\]|\\.)*"\s*$', re.DOTALL)
@@ -275,7 +275,9 @@ def _relationship(value: str, line: int) -> tuple[str, str]:
 
 
 def _identifier(value: str, line: int) -> str:
-    identifier = value if _PLAIN_ID.fullmatch(value) else _plain(value)
+    if plain := _PLAIN_ID.fullmatch(value):
+        return plain[1]
+    identifier = _plain(value)
     if not identifier or any(character.isspace() for character in identifier):
         raise _Malformed(line, "not an id", value)
     return identifier

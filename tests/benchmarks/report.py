@@ -41,10 +41,11 @@ def timed(calls: Iterable[Callable[[], object]]) -> list[float]:
     return seconds
 
 
-def measured(code: str, *arguments: object) -> dict[str, float]:
+def measured(code: str, *arguments: object, python: str = sys.executable) -> dict[str, float]:
     """Run Python code in a process of its own: its seconds (after imports) and its peak memory in GB.
 
-    The code defines `run(*arguments)`; arguments arrive as text.
+    The code defines `run(*arguments)`; arguments arrive as text. `python` is the interpreter, of another environment
+    for what does not fit into this one.
     """
     script = (
         f"{code}\nimport json, resource, sys, time\nstart = time.perf_counter()\nrun(*sys.argv[1:])\n"
@@ -52,7 +53,7 @@ def measured(code: str, *arguments: object) -> dict[str, float]:
         "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20\n"
         "print(json.dumps({'seconds': seconds, 'peak_gb': peak}))"
     )
-    command = [sys.executable, "-c", script, *map(str, arguments)]
+    command = [python, "-c", script, *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
