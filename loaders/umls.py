@@ -6,6 +6,7 @@ Format: UMLS Reference Manual, chapter 3, https://www.ncbi.nlm.nih.gov/books/NBK
 fewer columns, https://www.nlm.nih.gov/research/umls/rxnorm/docs/techdoc.html
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -112,12 +113,18 @@ def read_rxnorm(path: Path, account: Account, options: Options = DEFAULTS) -> It
 
 def is_umls(names: list[str]) -> bool:
     """Whether a folder with these files holds UMLS files."""
-    return any(_base(name) in ("MRCONSO", "MRREL", "MRSTY") for name in names)
+    return any(_base(name) in ("MRCONSO", "MRREL", "MRSTY") or _part(name, "MR") for name in names)
 
 
 def is_rxnorm(names: list[str]) -> bool:
     """Whether a folder with these files holds RxNorm files."""
     return any(_base(name) == "RXNCONSO" for name in names)
+
+
+def _part(name: str, kind: str) -> str:
+    """The file that a file is a part of, as NLM ships big ones (`MRCONSO.RRF.aa.gz`); empty if it is none."""
+    found = re.fullmatch(rf"({kind}\w+\.RRF)\.[a-z]{{2}}(?:\.gz)?", name)
+    return found[1] if found else ""
 
 
 def _base(name: str) -> str:
@@ -142,6 +149,9 @@ class _Release:
 
     def read(self) -> Iterator[Batch]:
         for file in files(self.folder):
+            if whole := _part(file.name, self.kind):
+                remedy = f"join them first: cat {whole}.??.gz > {whole}.gz, and take the parts away"
+                raise InputError(file, None, f"is one of the parts of {whole}; {remedy}")
             self.files.setdefault(_base(file.name), file)
         if f"{self.kind}CONSO" not in self.files:
             raise InputError(self.folder, None, f"holds no {self.kind}CONSO.RRF; give the folder with all RRF files")

@@ -1,6 +1,7 @@
 """The OBO reader: escapes, modifiers, scopes, retirement, faults with their lines; obonet as judge on real files."""
 
 import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,3 +205,31 @@ def test_the_published_counts_of_cross_references(name: str, xrefs: int, data: A
     assert sum(map(len, lines)) == xrefs
     live = [set(found) for found, stanza in zip(lines, stanzas, strict=True) if "is_obsolete: true" not in stanza]
     assert sum(row["predicate"] == "xref" for row in rows["mappings"]) == sum(map(len, live))
+
+
+@pytest.mark.parametrize(
+    ("name", "terms", "obsolete", "parents", "synonyms", "definitions"),
+    [
+        ("symp", 1_020, 125, 898, 274, 435),
+        ("DO_rare_slim", 3_460, 2, 1_609, 8_661, 3_283),
+        ("DO_infectious_disease_slim", 536, 0, 498, 999, 514),
+        ("DO_cancer_slim", 730, 1, 657, 1_265, 582),
+    ],
+)
+def test_the_published_counts_of_terms(
+    name: str, terms: int, obsolete: int, parents: int, synonyms: int, definitions: int, data: Any, tables: Any
+) -> None:
+    """Published are lines, of obsolete terms too, and synonyms that are there twice, which the graph does not hold."""
+    path = data(f"graph/obo/{name}.obo")
+    stanzas = [stanza for stanza in path.read_text().split("\n\n[") if stanza.startswith("Term]")]
+    live = [stanza for stanza in stanzas if "\nis_obsolete: true" not in stanza]
+    rows, account = tables(read_obo, path)
+    assert (len(stanzas), account.dropped["obsolete term"]) == (terms, obsolete)
+    assert account.kept == terms - obsolete == len(rows["concepts"])
+    for tag, published in (("is_a: ", parents), ("synonym: ", synonyms), ("def: ", definitions)):
+        assert sum(stanza.count(f"\n{tag}") for stanza in stanzas) == published
+    assert sum(row["relation"] == "is_a" for row in rows["triples"]) == parents
+    assert sum(row["definition"] is not None for row in rows["concepts"]) == sum("\ndef: " in s for s in live)
+    # The text and the scope of a synonym, without type, references and modifiers.
+    stated = [set(re.findall(r'^synonym: "((?:[^"\\]|\\.)*)" ([A-Z]+)', stanza, re.MULTILINE)) for stanza in live]
+    assert sum(row["kind"] != "preferred" for row in rows["names"]) == sum(map(len, stated))

@@ -1,12 +1,15 @@
 """UMLS and RxNorm: the worked rows of the direction rule, names, suppression, history, options."""
 
+import gzip
 import itertools
+import json
 
 import pytest
 
 import kg
 from loaders import InputError, MedgraftError
 from loaders.options import Options
+from loaders.semantic_groups import SEMANTIC_GROUPS
 from loaders.umls import read_umls
 
 # CUI1, REL, CUI2, RELA, SAB, DIR: public rows of sources without restrictions.
@@ -228,6 +231,16 @@ def test_a_folder_without_names(release, tmp_path):
         kg.build(folder, tmp_path / "graph")
 
 
+def test_a_file_in_parts(release, tmp_path):
+    folder = release()
+    whole = gzip.compress((folder / "MRCONSO.RRF").read_bytes())
+    (folder / "MRCONSO.RRF").unlink()
+    for end, text in (("aa", whole[:40]), ("ab", whole[40:])):
+        (folder / f"MRCONSO.RRF.{end}.gz").write_bytes(text)
+    with pytest.raises(InputError, match=r"one of the parts of MRCONSO.RRF; join them first: cat MRCONSO.RRF.\?\?.gz"):
+        kg.build(folder, tmp_path / "graph")
+
+
 def test_columns_come_from_mrfiles(tables, release):
     line = "SAB|STR|CUI|LAT|TS|LUI|STT|SUI|ISPREF|AUI|SAUI|SCUI|SDUI|TTY|CODE|SRL|SUPPRESS|CVF".replace("|", ",")
     folder = release(
@@ -286,3 +299,63 @@ def test_rxnorm(tmp_path):
         assert [tuple(triple) for triple in graph.triples()] == [("RXNORM:161", "has_tradename", "RXNORM:202433")]
     (account,) = [entry for entry in report.inputs if entry["name"] == "RXNREL.RRF"]
     assert account["dropped"] == {"an end that is the atom of no concept": 1}
+
+
+@pytest.mark.parametrize(
+    ("rel", "fact"),
+    [
+        ("CHD", ("C0000002", "child_of", "C0000001")),
+        ("PAR", ("C0000001", "child_of", "C0000002")),
+        ("RN", ("C0000002", "narrower_than", "C0000001")),
+        ("RB", ("C0000001", "narrower_than", "C0000002")),
+        ("RO", ("C0000001", "other_related_to", "C0000002")),
+        ("RQ", ("C0000001", "possibly_synonymous_with", "C0000002")),
+        ("SY", ("C0000001", "source_synonym_of", "C0000002")),
+        ("RL", ("C0000001", "similar_to", "C0000002")),
+        ("RU", ("C0000001", "unspecified_related_to", "C0000002")),
+        ("XR", ("C0000001", "not_related_to", "C0000002")),
+    ],
+)
+def test_relations_without_a_name_of_their_own(rel, fact, release, tmp_path):
+    turned = {"CHD": "PAR", "PAR": "CHD", "RN": "RB", "RB": "RN"}.get(rel, rel)
+    rows = [("C0000001", rel, "C0000002", "", "MSH", ""), ("C0000002", turned, "C0000001", "", "NCI", "")]
+    names = [atom("C0000001", "one"), atom("C0000002", "two")]
+    for number, given in enumerate((rows[:1], rows[1:], rows)):
+        report = kg.build(release(MRCONSO=names, MRREL=map(relation, given)), tmp_path / f"graph{number}")
+        with kg.connect(tmp_path / f"graph{number}") as graph:
+            assert [tuple(triple) for triple in graph.triples()] == [fact]
+            assert list(graph.triples()[0].sources) == sorted(row[4] for row in given)
+    assert report.merging["triples"]["merged"] == 1
+
+
+def test_of_relations_only_the_obsolete_are_dropped_unless_asked(release, tables):
+    rows = [relation(("C0000001", "RO", "C0000002", f"r{flag}", "MSH", ""), flag) for flag in "NYEO"]
+    names = [atom("C0000001", "one"), atom("C0000002", "two")]
+    folder = release(MRCONSO=names, MRREL=rows)
+    kept, account = tables(read_umls, folder)
+    assert [row["relation"] for row in kept["triples"]] == ["rN", "rY", "rE"]
+    assert account.parts[-1].dropped == {"obsolete (SUPPRESS=O)": 1}
+    kept, account = tables(read_umls, folder, Options(suppressed=False))
+    assert [row["relation"] for row in kept["triples"]] == ["rN"]
+    assert account.parts[-1].dropped == {"obsolete (SUPPRESS=O)": 1, "suppressed (SUPPRESS=E or Y)": 2}
+
+
+def test_the_direction_that_a_source_asserts_is_kept(release, tmp_path):
+    document = ["RELA|has_site|rela_inverse|a_site_of|", "RELA|a_site_of|rela_inverse|has_site|"]
+    names = [atom("C0000001", "one"), atom("C0000002", "two")]
+    rows = [
+        ("C0000002", "RO", "C0000001", "has_site", "NCI", ""),
+        ("C0000001", "RO", "C0000002", "a_site_of", "NCI", ""),
+    ]
+    for number, (dir_, kept) in enumerate((("", "a_site_of"), ("Y", "has_site"))):
+        marked = [(*rows[0][:5], dir_), (*rows[1][:5], "N" if dir_ else "")]
+        kg.build(release(MRCONSO=names, MRDOC=document, MRREL=map(relation, marked)), tmp_path / f"graph{number}")
+        with kg.connect(tmp_path / f"graph{number}") as graph:
+            ends = ("C0000001", "C0000002") if kept == "has_site" else ("C0000002", "C0000001")
+            assert [tuple(triple) for triple in graph.triples()] == [(ends[0], kept, ends[1])]
+
+
+def test_the_groups_hold_every_semantic_type_once(data):
+    known = json.loads(data("graph/semantic_network/TUI2STR.json").read_text())
+    grouped = " ".join(SEMANTIC_GROUPS.values()).split()
+    assert sorted(grouped) == sorted(known) and len(grouped) == 127
