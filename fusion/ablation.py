@@ -16,11 +16,15 @@ from fusion.arms import ARMS, PAIRS_ONLY, Material, with_wrong_links
 from fusion.corpora import Corpus
 from fusion.leaks import check_leaks
 from fusion.model import FusedModel
+from fusion.question_corpora import QuestionCorpus
 from fusion.significance import Counts, Difference, difference, f1, holm
 from kg import Linker
+from lm.answer_scores import answer_keys
 from lm.relations import concepts_of
 from loaders.errors import MedgraftError
-from loaders.records import Document
+from loaders.records import Document, Question
+
+AnyCorpus = Corpus | QuestionCorpus
 
 SUBSETS = ("memorised", "synonym", "unseen")
 """Gold answers by what training showed of them: concept and wording, concept only, neither (Kim and Kang, 2022)."""
@@ -47,7 +51,7 @@ class Comparison:
 
 
 def ablate(
-    corpus: Corpus,
+    corpus: Corpus | QuestionCorpus,
     graph: Any,
     embeddings: Any,
     linker: Linker,
@@ -72,7 +76,7 @@ def ablate(
         linker: built from this graph.
         encoder: Hugging Face model folder or name of a BERT-type encoder.
         out: folder of the results; runs with other settings are kept apart in it by their settings.
-        task: "ner" or "relations".
+        task: "ner", "relations" or "qa".
         arms: names in `ARMS`, all that mean something to the task by default. `true` is tested three times more: with
             its graph removed, and with 10 % and 30 % wrong links.
         seeds: at least five for a claim.
@@ -86,12 +90,12 @@ def ablate(
         MedgraftError: an unknown arm or a share that leaves nothing, no test documents, a graph that holds the labels.
     """
     arms = _checked(task, corpus, arms, shares)
-    if task == "relations":
+    if task == "relations" and isinstance(corpus, Corpus):
         check_leaks(corpus, graph)
     file = Path(out) / "results.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     known = cast(Linker, _KnownLinks(linker))
-    pairs = task == "relations"
+    pairs = task != "ner"
     material = Material(graph, embeddings, known, corpus, encoder, Path(out), pairs=pairs, progress=progress)
     states: dict[bytes, Any] | None = {} if frozen_blocks else None
     given = {**settings, "encoder": encoder, "frozen_blocks": frozen_blocks, "frozen_states": states}
@@ -111,8 +115,8 @@ def ablate(
     return compare(done)
 
 
-def _checked(task: str, corpus: Corpus, arms: Sequence[str] | None, shares: Sequence[float]) -> tuple[str, ...]:
-    possible = tuple(arm for arm in ARMS if task == "relations" or arm not in PAIRS_ONLY)
+def _checked(task: str, corpus: AnyCorpus, arms: Sequence[str] | None, shares: Sequence[float]) -> tuple[str, ...]:
+    possible = tuple(arm for arm in ARMS if task in PAIRS_ONLY.get(arm, (task,)))
     arms = possible if arms is None else tuple(arms)
     unknown = [arm for arm in arms if arm not in possible]
     if unknown:
@@ -125,13 +129,13 @@ def _checked(task: str, corpus: Corpus, arms: Sequence[str] | None, shares: Sequ
     return arms
 
 
-def _part(corpus: Corpus, share: float) -> Corpus:
-    train, dev = (part[: round(share * len(part))] for part in (corpus.train, corpus.dev))
-    return replace(corpus, train=train, dev=dev)
+def _part(corpus: AnyCorpus, share: float) -> AnyCorpus:
+    parts: dict[str, Any] = {name: getattr(corpus, name) for name in ("train", "dev")}
+    return replace(corpus, **{name: part[: round(share * len(part))] for name, part in parts.items()})
 
 
 def _run(
-    task: str, corpus: Corpus, material: Material, arm: str, seed: int, settings: Mapping[str, Any], progress: bool
+    task: str, corpus: AnyCorpus, material: Material, arm: str, seed: int, settings: Mapping[str, Any], progress: bool
 ) -> Iterator[dict[str, Any]]:
     """Train one arm and test it; the true arm with its graph removed and with wrong links too."""
     from fusion.training import train
@@ -154,7 +158,7 @@ def _run(
 def _tested(
     task: str,
     model: FusedModel[Any],
-    gold: Sequence[Document],
+    gold: Sequence[Any],
     linked: Sequence[Document],
     groups: Sequence[dict[Any, str]],
     with_graph: bool,
@@ -173,23 +177,28 @@ def _tested(
         wanted, had = _answers(task, g), _answers(task, f)
         counts.append((len(wanted), len(had), len(wanted & had)))
         for name in SUBSETS:
-            ours = {answer for answer in wanted if group[answer] == name}
+            ours = {answer for answer in wanted if group.get(answer) == name}
             subsets[name].append((len(ours), len(ours), len(ours & had)))
     return {"counts": counts, "subsets": subsets}
 
 
-def _answers(task: str, document: Document) -> set[tuple[Any, ...]]:
+def _answers(task: str, document: Any) -> set[tuple[Any, ...]]:
+    """Of a question its label or option, and of an answer in the context its words, so that F1 is over words."""
+    if isinstance(document, Question):
+        return set(answer_keys(document))
     if task == "relations":
         return {(r.head, r.relation, r.tail) for r in document.relations}
     return {(m.start, m.end, m.type) for m in document.mentions}
 
 
-def _groups(task: str, corpus: Corpus) -> list[dict[Any, str]]:
+def _groups(task: str, corpus: AnyCorpus) -> list[dict[Any, str]]:
     """For each test document the subset of each gold answer.
 
     A relation is memorised if training states it, unseen if training never shows one of its concepts, else a synonym
-    (both concepts seen, the relation not).
+    (both concepts seen, the relation not). Answers to questions are in no subset.
     """
+    if isinstance(corpus, QuestionCorpus):
+        return [{} for _ in corpus.test]
     concepts = {concept for document in corpus.train for concept in concepts_of(document)}
     words = {(d.text[m.start : m.end].lower(), m.type) for d in corpus.train for m in d.mentions}
     stated = {(r.head, r.relation, r.tail) for d in corpus.train for r in d.relations}

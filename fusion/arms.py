@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from fusion.corpora import Corpus
 from fusion.knowledge import KnowledgeTable
 from fusion.model import ModelSettings
+from fusion.question_corpora import QuestionCorpus
 from fusion.relations import concept_rows
 from kg import Linker
 from lm.encoder import Encoder
 from lm.relations import RelationScheme, pairs_of
 from lm.vectors import text_vectors
 from loaders.errors import MedgraftError
-from loaders.records import Candidate, Document
+from loaders.records import Candidate, Document, Question
 
 _EMBEDDING_SETTINGS = (
     *("model", "dim", "norm", "loss", "margin", "negative_sampler", "num_negatives"),
@@ -38,7 +39,7 @@ class Material:
     graph: Any
     embeddings: Any
     linker: Linker
-    corpus: Corpus
+    corpus: Corpus | QuestionCorpus
     encoder: str | Path
     folder: Path | None = None
     """Where the embeddings of the rewired graph are kept."""
@@ -62,10 +63,10 @@ class Material:
         Reduced to the length of the embeddings by principal components, so that the arms have the same parameters.
         """
         table = self.table
-        documents = (*self.corpus.train, *self.corpus.dev, *self.corpus.test)
+        items: tuple[Document | Question, ...] = (*self.corpus.train, *self.corpus.dev, *self.corpus.test)
         rows = {
             table.id_to_row[candidate.concept_id]
-            for linked in self.linker.pipe(d.text for d in documents)
+            for linked in self.linker.pipe(text for item in items for text in texts_of(item))
             for mention in linked.mentions
             for candidate in mention.candidates
             if candidate.concept_id in table.id_to_row
@@ -204,6 +205,7 @@ def _without_pair_facts(material: Material, _seed: int) -> KnowledgeTable:
 
 
 def _unstated(material: Material, _seed: int) -> KnowledgeTable:
+    assert isinstance(material.corpus, Corpus)
     return without_stated(material.table, material.corpus, material.linker)
 
 
@@ -226,8 +228,13 @@ ARMS: dict[str, Arm] = {
     "unstated": _unstated,
     "true": _true,
 }
-PAIRS_ONLY = ("without-pair-facts", "unstated")
-"""Arms that mean something only where pairs of concepts are asked about."""
+PAIRS_ONLY = {"without-pair-facts": ("relations", "qa"), "unstated": ("relations",)}
+"""Arms that mean something only to these tasks."""
+
+
+def texts_of(item: Document | Question) -> tuple[str, ...]:
+    """What is linked of a document or a question."""
+    return (item.text,) if isinstance(item, Document) else (item.text, item.context, *item.options)
 
 
 def without_stated(table: KnowledgeTable, corpus: Corpus, linker: Linker) -> KnowledgeTable:

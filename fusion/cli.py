@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -227,7 +227,7 @@ def ablate(
     embeddings: Annotated[Path, typer.Option(help="Embeddings of that graph.")],
     encoder: Annotated[str, typer.Option(help="Hugging Face model folder or name of a BERT-type encoder.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; finished runs in it are not run again.")],
-    task: Annotated[str, typer.Option(help="ner or relations.")] = "ner",
+    task: Annotated[str, typer.Option(help="ner, relations or qa.")] = "ner",
     linker: Annotated[Path | None, typer.Option(help="Saved linker index; built from the graph if absent.")] = None,
     arms: Annotated[str, typer.Option(help="Comma-separated: plain, same-parameters, types, true, ...")] = "",
     seeds: Annotated[int, typer.Option(help="How many seeds; a claim needs five.")] = 5,
@@ -253,10 +253,8 @@ def ablate(
     import kg
     from fusion.ablation import ablate as run_arms
     from fusion.ablation_report import draw_learning_curve, markdown, plain_text
-    from fusion.corpora import Corpus
-    from loaders import read_corpus
 
-    documents = Corpus(corpus.stem, tuple(read_corpus(corpus)), tuple(read_corpus(dev)), tuple(read_corpus(test)))
+    documents = _corpus(task, corpus, dev, test)
     with kg.connect(graph) as connected:
         compared = run_arms(
             documents,
@@ -310,12 +308,13 @@ def main() -> None:
         sys.exit(0)
 
 
-def _corpus(task: str, train: Path, dev: Path) -> "Corpus | QuestionCorpus":
+def _corpus(task: str, train: Path, dev: Path, test: Path | None = None) -> "Corpus | QuestionCorpus":
     import fusion
     from fusion.tasks import read_items
 
     kind = fusion.QuestionCorpus if task == "qa" else fusion.Corpus
-    return kind(train.stem, tuple(read_items(task, train)), tuple(read_items(task, dev)), ())
+    parts: list[Any] = [() if path is None else tuple(read_items(task, path)) for path in (train, dev, test)]
+    return kind(train.stem, parts[0], parts[1], parts[2])
 
 
 def _share(text: str) -> float:

@@ -173,7 +173,6 @@ class QuestionModel(FusedModel[Question]):
     def scorer(self, dev: Sequence[Question]) -> Callable[[], Mapping[str, float]]:
         """The scores; for spans at the threshold that is best for token F1."""
         prepared = self.prepare(dev, self.link(dev))
-        prepared.extras.extend(self.cached(_windows(prepared.read)))
         scheme = self.network.scheme
 
         def evaluate() -> Mapping[str, float]:
@@ -234,7 +233,9 @@ class QuestionModel(FusedModel[Question]):
         return start, start + len(question.options[number])
 
     def _votes(self, prepared: Prepared, progress: bool) -> list[Votes]:
-        scores = score_windows(self.network, _windows(prepared.read), self.encoder, *prepared.extras, progress=progress)
+        made = _windows(prepared.read)
+        extras = [*prepared.extras, *self.cached(made)]
+        scores = score_windows(self.network, made, self.encoder, *extras, progress=progress)
         votes, start = [], 0
         for number, passage in enumerate(prepared.read.passages):
             end = start + len(passage.windows)

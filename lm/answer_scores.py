@@ -96,6 +96,18 @@ def token_f1(gold: Question, predicted: Question) -> float:
     return max(_overlap(normalised(text), normalised(predicted.answer or "")) for text in _texts(gold))
 
 
+def answer_keys(question: Question) -> list[tuple[str, int]]:
+    """The answer as things to be counted: its label or option; of a span its words, each with its occurrence."""
+    if not question.spans:
+        return [(question.answer or "", 0)]
+    seen: Counter[str] = Counter()
+    keys = []
+    for word in normalised(question.answer or ""):
+        keys.append((word, seen[word]))
+        seen[word] += 1
+    return keys
+
+
 def normalised(text: str) -> list[str]:
     """The words that count."""
     return _ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split()

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import fusion
-from fusion.ablation import ARMS
-from fusion.knowledge import KnowledgeTable
+from fusion.ablation import ablate
+from fusion.arms import ARMS, Material
 from fusion.questions import QuestionModel
 from kg import Linker
 from loaders.errors import MedgraftError
@@ -80,9 +80,9 @@ def test_only_the_fact_between_the_two_sides_decides(
     plain = fusion.train("qa", CORPORA[kind], encoder=folder, **{**SETTINGS, "epochs": 3})
     assert accuracy(plain, kind) <= chance
     if kind == "label":
-        table = KnowledgeTable.build(GRAPH, VECTORS, pairs=True)
+        material = Material(GRAPH, VECTORS, linker, CORPORA[kind], folder, pairs=True)
         permuted = fusion.train(
-            "qa", CORPORA[kind], linker=linker, knowledge=ARMS["permuted"](table, 0), encoder=folder, **SETTINGS
+            "qa", CORPORA[kind], linker=linker, knowledge=ARMS["permuted"](material, 0), encoder=folder, **SETTINGS
         )
         assert accuracy(permuted, kind) <= chance
 
@@ -93,7 +93,7 @@ def test_trained_with_every_mention_nil_it_equals_plain_training_bit_for_bit(
 ) -> None:
     few = replace(CORPORA[kind], train=CORPORA[kind].train[:16], dev=())
     settings = {**SETTINGS, "epochs": 1}
-    table = ARMS["nil"](KnowledgeTable.build(GRAPH, VECTORS, pairs=True), 0)
+    table = ARMS["nil"](Material(GRAPH, VECTORS, linker, few, folder, pairs=True), 0)
     nil = fusion.train("qa", few, linker=linker, knowledge=table, encoder=folder, **settings)
     plain = fusion.train("qa", few, encoder=folder, **settings)
     for part in ("encoder", "output"):
@@ -257,3 +257,18 @@ def test_unanswerable_questions_are_learnt(folder: Path) -> None:
     right = sum((q.answer == "") == (p.answer == "") for q, p in zip(corpus.test, found, strict=True))
     assert right >= 0.95 * len(corpus.test)
     assert model.evaluate(corpus.test).measures["exact_match"] >= 0.9
+
+
+@pytest.mark.parametrize("kind", ["label", "span"])
+def test_a_battery_for_questions(folder: Path, linker: Linker, tmp_path: Path, kind: str) -> None:
+    corpus = CORPORA[kind]
+    few = replace(corpus, train=corpus.train[:8], dev=corpus.dev[:4], test=corpus.test[:8])
+    settings = {**SETTINGS, "epochs": 1, "after_block": 1}
+    arms = ["plain", "without-pair-facts", "true"]
+    compared = ablate(
+        few, GRAPH, VECTORS, linker, out=tmp_path, task="qa", arms=arms, seeds=[0], encoder=folder,
+        frozen_blocks=1, **settings,
+    )  # fmt: skip
+    assert {line.arm for line in compared} >= {*arms, "graph removed"}
+    with pytest.raises(MedgraftError, match="unknown arm 'unstated'"):
+        ablate(few, GRAPH, VECTORS, linker, out=tmp_path, task="qa", arms=["unstated"], encoder=folder)
