@@ -21,6 +21,7 @@ from typing import Any
 import kg
 from kg.linking_scores import evaluate_linking
 from loaders import Document, Mention, read_gsc, read_pubtator
+from tests.benchmarks.linking_peers import peak_gb
 from tests.benchmarks.report import ROOT, earlier, machine, small, spread, table, write
 
 SEED = 0
@@ -103,8 +104,6 @@ def runners(names: Sequence[str], given: dict[str, Any], work: Path) -> Iterator
 
 def serve(path: str) -> None:
     """Our own linker behind the protocol of `linking_peers`."""
-    import resource
-
     given = json.loads(Path(path).read_text())
     start = time.perf_counter()
     if given.get("linker"):
@@ -122,7 +121,7 @@ def serve(path: str) -> None:
         else:
             found = [[(m.start, m.end, m.concept_id) for m in document] for document in linker.pipe(given["texts"])]
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        peak = peak_gb()
         sys.stdout.write(
             json.dumps({"seconds": seconds, "peak_gb": peak, **({} if number else {"found": found})}) + "\n"
         )
