@@ -12,32 +12,34 @@ BEFORE = {
         no findings of | no abnormal | no new | no other | no further | no longer has | no longer | absence of |
         absent | lack of | lacks | lacked | lacking | free of | free from | clear of | rules out | ruled out |
         ruled out for | rule him out for | rule her out for | is ruled out for | fails to show | failed to show |
-        fails to reveal | failed to reveal | did not reveal | did not show | does not show | do not show |
-        did not have | does not have | do not have | doesn't have | didn't have | don't have | has not had |
-        have not had | had not had | hasn't had | haven't had | hadn't had | did not develop |
-        does not appear to have | did not exhibit | does not exhibit | did not experience | has not experienced |
-        haven't experienced | not have | not had | not having | not experiencing | not show | not reveal |
-        not associated with | not known to have | not demonstrate | did not demonstrate | does not demonstrate |
-        cannot see | can't see | unremarkable for | neither | nor | instead of | rather than | unaffected by |
-        none of | zero | nil | exclude | excludes | excluded | excluding | no cause of | nonspecific for |
-        didn't notice any | haven't noticed any | don't notice any | no one with | doesn't | didn't | don't | isn't |
-        wasn't | aren't | weren't | hasn't | haven't | hadn't | cannot have | spared from | no abnormality of |
-        without evidence of | without any | without signs of | not present | unlikely to have | no reported |
-        no documented | not reported | no patient had | no patients had | none of the patients had | in no patient
+        failed to demonstrate | fails to demonstrate | fails to reveal | failed to reveal | did not reveal |
+        did not show | does not show | do not show | did not have | does not have | do not have | doesn't have |
+        didn't have | don't have | has not had | have not had | had not had | hasn't had | haven't had | hadn't had |
+        did not develop | does not appear to have | did not exhibit | does not exhibit | did not experience |
+        has not experienced | haven't experienced | not have | not had | not having | not experiencing | not show |
+        not reveal | not associated with | not known to have | not demonstrate | did not demonstrate |
+        does not demonstrate | cannot see | can't see | unremarkable for | neither | nor | instead of | rather than |
+        unaffected by | none of | zero | nil | exclude | excludes | excluded | excluding | no cause of |
+        nonspecific for | didn't notice any | haven't noticed any | don't notice any | no one with | doesn't |
+        didn't | don't | isn't | wasn't | aren't | weren't | hasn't | haven't | hadn't | cannot have | spared from |
+        no abnormality of | without evidence of | without any | without signs of | not present | unlikely to have |
+        no reported | no documented | not reported | no patient had | no patients had | none of the patients had |
+        in no patient
     """,
     "possible": """
         possible | possibly | probable | probably | likely | may have | might have | may be | might be | could be |
-        could have | suspected | suspect | suspects | suspicion of | suspicious for | suspicion for | suggestive of |
-        suggesting | suggests | suggest | suggested | questionable | question of | ? | concern for | concerning for |
-        concerns for | concern of | presumed | presumptive | presumably | consider | considered to be | considering |
-        rule out | r/o | to rule out | differential diagnosis includes | differential diagnosis of |
-        differential includes | differential diagnosis | differential | versus | vs | appears to have |
-        appears to be | seems to have | worrisome for | compatible with | cannot exclude | cannot rule out |
-        can't rule out | not ruled out | could not rule out | could not be excluded for | not excluded | tentative |
-        potential | perhaps | maybe | equivocal for | borderline | indeterminate for | no definite | not certain if |
-        not sure if | unclear if | unclear whether | uncertain whether | uncertain if | evaluate for | evaluated for |
-        evaluation for | assess for | assessed for | test for | tested for | screen for | screened for | workup for |
-        work-up for | look for | i think | we think | you may have | can't exclude | unable to exclude
+        could have | suspected | suspect | suspects | suspicion of | possibility of | probably has | likely has |
+        possibly has | suspicious for | suspicion for | suggestive of | suggesting | suggests | suggest | suggested |
+        questionable | question of | ? | concern for | concerning for | concerns for | concern of | presumed |
+        presumptive | presumably | consider | considered to be | considering | rule out | r/o | to rule out |
+        differential diagnosis includes | differential diagnosis of | differential includes | differential diagnosis |
+        differential | versus | vs | appears to have | appears to be | seems to have | worrisome for |
+        compatible with | cannot exclude | cannot rule out | can't rule out | not ruled out | could not rule out |
+        could not be excluded for | not excluded | tentative | potential | perhaps | maybe | equivocal for |
+        borderline | indeterminate for | no definite | not certain if | not sure if | unclear if | unclear whether |
+        uncertain whether | uncertain if | evaluate for | evaluated for | evaluation for | assess for | assessed for |
+        test for | tested for | screen for | screened for | workup for | work-up for | look for | i think | we think |
+        you may have | can't exclude | unable to exclude
     """,
     "hypothetical": """
         if | in case of | in the event of | in case | should he develop | should she develop | should you develop |
@@ -130,7 +132,7 @@ ENDS = {
         shows | showed | revealed | reveals | demonstrated | and has | and had | and is | and was | which | who |
         whose | associated with | then | so that
     """,
-    "historical": "now | currently | presently | today | at present",
+    "historical": "now | current | currently | presently | today | at present",
 }
 
 # Phrases that look like triggers, or like ends, and say nothing.
@@ -144,13 +146,13 @@ PSEUDO = """
     not infrequently | not rare | no matter | no other than | without difficulty | without further | without help |
     without treatment | without response | without benefit | without success | did not help | does not help |
     not helped | doesn't help | negative pressure | negative affect | negative symptoms | absence epilepsy |
-    absence seizure | absence seizures | no later than | no one | no cause | history and physical |
-    history of present illness | history taking | history form | social history | history is | family practice |
-    family doctor | family physician | family medicine | family planning | family therapy | by history |
-    clinical history | as if | even if | if not | free fluid | free air | prior to | past due | year old | years old |
-    month old | months old | years of age | not sure | more likely | likely to respond | mother tongue | mother of |
-    father of | in spite of | possible to | as possible | whenever possible | if possible | when possible |
-    where possible | may be used | could be used | can be used | risk assessment
+    absence seizure | absence seizures | no later than | no treatment for | no treatment of | no one | no cause |
+    history and physical | history of present illness | history taking | history form | social history | history is |
+    family practice | family doctor | family physician | family medicine | family planning | family therapy |
+    by history | clinical history | as if | even if | if not | free fluid | free air | prior to | past due |
+    year old | years old | month old | months old | years of age | not sure | more likely | likely to respond |
+    mother tongue | mother of | father of | in spite of | possible to | as possible | whenever possible |
+    if possible | when possible | where possible | may be used | could be used | can be used | risk assessment
 """
 
 # Headings of sections, and what they say of what stands below them.

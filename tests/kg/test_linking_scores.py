@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kg.linking_scores import Score, evaluate_linking
@@ -70,3 +70,37 @@ def test_scores_are_bounded_and_swap_with_the_sides(a, b):
     for one, other in ((forward.strict, backward.strict), (forward.document, backward.document)):
         assert (one.precision, one.recall) == (other.recall, other.precision)
     assert evaluate_linking([document(*a)], [document(*a)]).overlap.f1 in (0.0, 1.0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    *(
+        st.lists(st.tuples(st.integers(0, 8), st.integers(1, 5), st.sampled_from("ABR")), max_size=6)
+        for _ in ("gold", "predicted")
+    )
+)
+def test_a_slow_judge_that_follows_the_definition_agrees(gold_spans, predicted_spans):
+    gold, predicted = (
+        Document("1", "", tuple(Mention(s, s + n, "", id) for s, n, id in spans))
+        for spans in (gold_spans, predicted_spans)
+    )
+    scores = evaluate_linking([gold], [predicted], keep={"A", "B"}, retired={"R": "A"})
+    wanted, found = (
+        {(s, s + n, "A" if id == "R" else id) for s, n, id in spans} for spans in (gold_spans, predicted_spans)
+    )
+    assert scores.strict == Score(len(wanted & found), len(found), len(wanted))
+    ids, found_ids = {w[2] for w in wanted}, {f[2] for f in found}
+    assert scores.document == Score(len(ids & found_ids), len(found_ids), len(ids))
+    left, left_found, pairs = set(wanted), set(found), 0
+    while True:  # again and again the pair that shares most
+        shared = [
+            (len(set(range(*w[:2])) & set(range(*f[:2]))), w, f) for w in left for f in left_found if w[2] == f[2]
+        ]
+        most = max((n for n, _, _ in shared), default=0)
+        if not most:
+            break
+        _, w, f = min((p for p in shared if p[0] == most), key=lambda p: p[1:])
+        left.remove(w)
+        left_found.remove(f)
+        pairs += 1
+    assert scores.overlap == Score(pairs, len(found), len(wanted))
