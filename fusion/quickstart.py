@@ -10,7 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fusion.corpora import Corpus, load_corpus, where_to_put
 from fusion.silver import hold_out_aliases, silver_corpus
@@ -143,8 +143,9 @@ def _link(graph: Any, out: Path, gold: Corpus | None) -> dict[str, Any]:
     successors = dict(zip(retired["id"].to_pylist(), retired["successor"].to_pylist(), strict=True))
     result |= {"silver": False, "corpus": "GSC+ test", "documents": len(gold.test)}
     # Golds differ on mentions inside mentions, so both ways are reported; the first is the default.
-    for mode, nested in (("flat", False), ("nested", True)):
-        phenotypes = kg.Linker.build(graph, keep=abnormal, nested=nested)
+    nested: tuple[bool | Literal["kinds"], ...] = (False, "kinds")
+    for mode, policy in zip(("flat", "nested"), nested, strict=True):
+        phenotypes = kg.Linker.build(graph, keep=abnormal, nested=policy)
         found = phenotypes.pipe((d.text for d in gold.test), ids=[d.id for d in gold.test])
         scores = evaluate_linking(gold.test, found, keep=abnormal, retired=successors)
         result[mode] = {

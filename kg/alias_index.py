@@ -1,140 +1,224 @@
-"""The names of a graph that a linker knows, and which of them are spelled most like a text.
+"""Which of a graph's names are spelled most like a text: character 3-grams, inverse document frequency, exact top k.
 
-By character 3-grams, TF-IDF, and the exact best of them all.
+The vectors are scispaCy's (3-grams within words, TF-IDF, unit length), except that every 3-gram is kept, however rare,
+and counts once a name. Search is MaxScore (Turtle and Flood 1995) with a Cauchy-Schwarz bound: the rare 3-grams of the
+text come first; a name that shares none of them scores at most the length of what is left of the text's vector, so the
+common 3-grams, whose lists are long, are seldom read. What is found is exact, and does not depend on a batch.
 
-The vectors are scispaCy's (`char_wb` 3-grams), with every 3-gram kept: a small vocabulary has no rare ones to spare.
-One sparse product compares a batch of texts with all names; nothing is approximate, so the same text always finds the
-same names, alone or in a batch.
+All arrays may be mapped from disk; there is no Python object for a name.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import TfidfVectorizer
 
-from kg.matching import alias_codes, is_symbol
-from loaders.tables import NAME_KINDS
+MAX_LETTERS = 500  # letters of a text that are compared
+CHUNK = 200_000  # names that are cut into 3-grams at a time
+FIRST = 5_000  # entries of the lists that are read before the first names are scored
+_BITS = 21  # of a Unicode character
+_LENGTH = 40  # entries of a list that are read in the time in which one name is scored
+_EPSILON = 2e-5  # scores are rounded to five digits
 
-CASE_SENSITIVE_TYPES = ("Gene", "biolink:Gene")
+Ints = NDArray[np.int64]
+Names = NDArray[np.int32]
+Floats = NDArray[np.float32]
 
-MAX_LETTERS = 500  # letters of a text that are compared; a name has fewer
-BATCH = 128
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """An index at rest.
+
+    Attributes:
+        grams: The 3-grams, packed as numbers, ascending, (n_grams,).
+        idf: Inverse document frequency of each, (n_grams,).
+        starts: Where the names of each begin in `postings`, (n_grams + 1,).
+        postings: The names of each 3-gram, ascending.
+        name_starts: Where the 3-grams of each name begin in `name_grams`, (n_names + 1,).
+        name_grams: The 3-grams of each name, by row.
+        scale: One over the length of each name's vector, (n_names,).
+    """
+
+    grams: Ints
+    idf: Floats
+    starts: Ints
+    postings: Names
+    name_starts: Ints
+    name_grams: Names
+    scale: Floats
 
 
 class AliasIndex:
-    """TF-IDF vectors of names, as postings: one row a 3-gram, one column a name.
+    """Exact nearest names by 3-grams."""
 
-    Args:
-        ngrams: The 3-grams, in the order of the rows.
-        idf: Inverse document frequency of each, float32 (n_ngrams,).
-        postings: float32 (n_ngrams, n_names), columns of length one.
-    """
+    def __init__(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+        self._grams = np.asarray(arrays.grams)
+        self._idf = np.asarray(arrays.idf)
+        self._starts = np.asarray(arrays.starts)
+        self._sums = np.zeros(len(arrays.scale), np.float32)  # all zero between texts
+        self._seen = np.zeros(len(arrays.scale), np.int32)
+        self._weights = np.zeros(len(arrays.grams), np.float32)  # all zero between texts
 
-    def __init__(self, ngrams: Sequence[str], idf: NDArray[np.float32], postings: csr_matrix) -> None:
-        self.ngrams = ngrams
-        self.idf = idf
-        self.postings = postings
-        self._vectorizer = _vectorizer({ngram: i for i, ngram in enumerate(ngrams)})
-        if len(ngrams):
-            self._vectorizer.idf_ = idf
+    def __len__(self) -> int:
+        return len(self.arrays.scale)
 
     @classmethod
-    def build(cls, names: Sequence[str]) -> "AliasIndex":
+    def build(cls, names: Sequence[str] | pa.Array) -> "AliasIndex":
         """Index names; the position of a name is its row in what `nearest` finds."""
-        if not any(name.strip() for name in names):
-            return cls([], np.zeros(0, np.float32), csr_matrix(np.zeros((0, len(names)), np.float32)))
-        vectorizer = _vectorizer(None)
-        postings = csr_matrix(vectorizer.fit_transform(names).T)
-        postings.sort_indices()
-        return cls(list(vectorizer.get_feature_names_out()), vectorizer.idf_.astype(np.float32), postings)
+        chunks = [_chunk(names[i : i + CHUNK], i) for i in range(0, len(names), CHUNK)]
+        grams = np.unique(np.concatenate([np.zeros(0, np.int64), *(chunk[0] for chunk in chunks)]))
+        counts = np.zeros(len(grams), np.int64)
+        for chunk_grams, chunk_counts, _ in chunks:
+            counts[np.searchsorted(grams, chunk_grams)] += chunk_counts
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        idf = (np.log((1 + len(names)) / (1 + counts)) + 1).astype(np.float32)  # scikit-learn's, smooth
+        postings = np.empty(starts[-1], np.int32)
+        name_grams = np.empty(starts[-1], np.int32)
+        lengths = np.zeros(len(names), np.int64)
+        scale = np.zeros(len(names), np.float32)
+        cursor = starts[:-1].copy()
+        filled = 0
+        for first in range(0, len(names), CHUNK):
+            chunk_grams, chunk_counts, chunk_names = chunks[first // CHUNK]
+            rows = np.searchsorted(grams, chunk_grams)
+            of_entry = np.repeat(rows, chunk_counts).astype(np.int32)
+            within = np.arange(len(chunk_names)) - np.repeat(np.cumsum(chunk_counts) - chunk_counts, chunk_counts)
+            postings[np.repeat(cursor[rows], chunk_counts) + within] = chunk_names
+            cursor[rows] += chunk_counts
+            by_name = np.argsort(chunk_names, kind="stable")
+            name_grams[filled : filled + len(by_name)] = of_entry[by_name]
+            filled += len(by_name)
+            last = min(first + CHUNK, len(names))
+            lengths[first:last] = np.bincount(chunk_names - first, minlength=last - first)
+            squares = np.bincount(
+                chunk_names - first, weights=idf[of_entry].astype(np.float64) ** 2, minlength=last - first
+            )
+            scale[first:last] = np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
+            chunks[first // CHUNK] = (chunk_grams, chunk_counts, np.zeros(0, np.int32))  # let go
+        name_starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return cls(Arrays(grams, idf, starts, postings, name_starts, name_grams, scale))
 
-    def nearest(self, texts: Sequence[str], k: int) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    def nearest(self, texts: Sequence[str], k: int) -> Iterator[tuple[Names, Floats]]:
         """For each text its best `k` rows and their cosines in (0, 1], unordered, with all that tie with the last."""
-        for first in range(0, len(texts), BATCH):
-            batch = [text[:MAX_LETTERS] for text in texts[first : first + BATCH]]
-            if not len(self.ngrams):
-                yield from ((np.zeros(0, np.int32), np.zeros(0, np.float32)) for _ in batch)
-                continue
-            cosines = self._vectorizer.transform(batch) @ self.postings
-            for i in range(len(batch)):
-                row = slice(cosines.indptr[i], cosines.indptr[i + 1])
-                names, scores = cosines.indices[row], np.minimum(np.round(cosines.data[row], 5), 1.0)
-                if len(scores) > k:
-                    best = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
-                    names, scores = names[best], scores[best]
-                yield names, scores
+        for text in texts:
+            yield self._nearest(text, k)
+
+    def _nearest(self, text: str, k: int) -> tuple[Names, Floats]:
+        grams = self._known_grams(text)
+        if not len(grams) or k < 1:
+            return np.zeros(0, np.int32), np.zeros(0, np.float32)
+        sizes = self._starts[grams + 1] - self._starts[grams]
+        order = np.lexsort((grams, sizes))
+        grams, sizes = grams[order], sizes[order]
+        weights = self._idf[grams]
+        weights = weights / np.sqrt(np.square(weights, dtype=np.float64).sum()).astype(np.float32)
+        # What the 3-grams from the n-th on can add to the score of a name.
+        rest = np.sqrt(np.append(np.cumsum(np.square(weights[::-1], dtype=np.float64))[::-1], 0.0))
+        self._weights[grams] = weights * self._idf[grams]
+        try:
+            return self._search(grams, sizes, weights * self._idf[grams], rest, k)
+        finally:
+            self._weights[grams] = 0
+
+    def _search(
+        self, grams: Ints, sizes: Ints, worth: Floats, rest: NDArray[np.float64], k: int
+    ) -> tuple[Names, Floats]:
+        """Best rows for 3-grams, rarest first, each with what it adds to the sum of a name that has it."""
+        lists: list[Names] = []  # all that was read, to be undone
+        read = n = 0
+        least = 0.0  # the k-th best score so far: nothing below it is wanted
+        names, partial = np.zeros(0, np.int32), np.zeros(0, np.float32)
+        target = FIRST
+        while n < len(grams) and rest[n] + _EPSILON >= least:  # a name that was not met yet may be among the best
+            while n < len(grams) and (read <= target or not lists) and rest[n] + _EPSILON >= least:
+                lists.append(self._add(grams[n], worth[n]))
+                read += int(sizes[n])
+                n += 1
+            names = self._distinct(lists)
+            partial = self._sums[names] * self.arrays.scale[names]
+            least = max(least, self._least(names, partial, k))
+            target = 4 * max(read, FIRST)
+        hopeful = names[partial + rest[n] + _EPSILON >= least]
+        while n < len(grams) and sizes[n] < _LENGTH * len(hopeful):  # reading on is cheaper than scoring them all
+            lists.append(self._add(grams[n], worth[n]))
+            n += 1
+            partial = self._sums[hopeful] * self.arrays.scale[hopeful]
+            hopeful = hopeful[partial + rest[n] + _EPSILON >= least]
+        for names in lists:
+            self._sums[names] = 0
+        scores = np.minimum(np.round(self._exact(hopeful), 5), np.float32(1))
+        if len(scores) > k:
+            best = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
+            return hopeful[best], scores[best]
+        return hopeful, scores
+
+    def _add(self, gram: int, worth: float) -> Names:
+        names: Names = self.arrays.postings[self._starts[gram] : self._starts[gram + 1]]
+        self._sums[names] += worth
+        return names
+
+    def _least(self, names: Names, partial: Floats, k: int) -> float:
+        """A score that k names reach for sure."""
+        if len(names) <= k:
+            return 0.0
+        top = np.argpartition(partial, len(names) - k)[len(names) - k :]
+        return float(self._exact(names[top]).min())
+
+    def _distinct(self, lists: list[Names]) -> Names:
+        names = np.concatenate(lists)
+        if len(lists) == 1:
+            return names
+        places = np.arange(len(names), dtype=np.int32)
+        self._seen[names] = places
+        return names[self._seen[names] == places]
+
+    def _exact(self, names: Names) -> Floats:
+        """The cosines of names with the text whose weights are set, each summed in the order of its own 3-grams."""
+        arrays = self.arrays
+        starts = arrays.name_starts[names]
+        lengths = arrays.name_starts[names + 1] - starts
+        ends = np.cumsum(lengths)
+        if not len(names):
+            return np.zeros(0, np.float32)
+        places = np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)
+        sums = np.add.reduceat(self._weights[arrays.name_grams[places]].astype(np.float64), ends - lengths)
+        return (sums * arrays.scale[names]).astype(np.float32)
+
+    def _known_grams(self, text: str) -> Ints:
+        grams = np.unique(_grams(f" {' '.join(text[:MAX_LETTERS].casefold().split())} "))
+        if not len(self._grams):
+            return np.zeros(0, np.int64)
+        places = np.minimum(np.searchsorted(self._grams, grams), len(self._grams) - 1)
+        return places[self._grams[places] == grams]
 
 
-def _vectorizer(vocabulary: dict[str, int] | None) -> TfidfVectorizer:
-    return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3), min_df=1, dtype=np.float32, vocabulary=vocabulary)
+def _grams(text: str) -> Ints:
+    """The 3-grams of a text of words parted by single blanks, packed; none lies across a blank."""
+    letters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
+    if len(letters) < 3:
+        return np.zeros(0, np.int64)
+    packed = (letters[:-2] << 2 * _BITS) | (letters[1:-1] << _BITS) | letters[2:]
+    return packed[letters[1:-1] != ord(" ")]
 
 
-def select_concepts(concepts: pa.Table, types: Collection[str] | None, keep: Collection[str] | None) -> pa.Table:
-    """The concepts with one of the types, and with one of the ids; None for all. Sorted by id."""
-    table = concepts.select(["id", "name", "types", "definition"]).sort_by("id")
-    wanted = None if types is None else frozenset(types)
-    kept = None if keep is None else frozenset(keep)
-    if wanted is None and kept is None:
-        return table
-    ids, types_of = table["id"].to_pylist(), table["types"].to_pylist()
-    mask = [
-        (wanted is None or not wanted.isdisjoint(t or ())) and (kept is None or i in kept)
-        for i, t in zip(ids, types_of, strict=True)
-    ]
-    return table.filter(pa.array(mask, pa.bool_()))
-
-
-def alias_table(
-    names: pa.Table, concepts: pa.Table, languages: Collection[str] | None
-) -> tuple[pa.Table, NDArray[np.int64], dict[str, int]]:
-    """Names that are looked for, sorted by key and merit; all their word codes; and the names left out, by reason."""
-    ids, types = concepts["id"].to_pylist(), concepts["types"].to_pylist()
-    case_sensitive = {i: not set(CASE_SENSITIVE_TYPES).isdisjoint(t or ()) for i, t in zip(ids, types, strict=True)}
-    spoken = None if languages is None else frozenset(languages)
-    counts: Counter[str] = Counter()
-    codes: set[int] = set()
-    rows = set()
-    columns = ("concept_id", "name", "kind", "language", "suppressed")
-    for concept_id, name, kind, language, suppressed in zip(*(names[c].to_pylist() for c in columns), strict=True):
-        name_codes = alias_codes(name, case_sensitive.get(concept_id, False))
-        if concept_id not in case_sensitive:
-            counts["concept not wanted"] += 1
-        elif suppressed:
-            counts["suppressed"] += 1
-        elif spoken is not None and language not in spoken:
-            counts["other language"] += 1
-        elif not name_codes:
-            counts["too short, too long or only function words"] += 1
-        else:
-            counts["kept"] += 1
-            codes.update(name_codes)
-            rows.add((sum(name_codes), NAME_KINDS.index(kind), concept_id, name, case_sensitive[concept_id]))
-    ordered = sorted(rows)
-    table = pa.table(
-        {
-            "key": pa.array([r[0] for r in ordered], pa.int64()),
-            "kind": pa.array([r[1] for r in ordered], pa.int8()),
-            "concept_id": pa.array([r[2] for r in ordered], pa.string()),
-            "alias": pa.array([r[3] for r in ordered], pa.string()),
-            "case_sensitive": pa.array([r[4] or is_symbol(r[3]) for r in ordered], pa.bool_()),
-        }
-    )
-    return table, np.array(sorted(codes), np.int64), dict(sorted(counts.items()))
-
-
-def distinct_spellings(aliases: pa.Table) -> tuple[list[str], list[int]]:
-    """The spellings to compare by 3-grams, and for each alias its place among them.
-
-    Names that match case-sensitively only have none (-1): a gene symbol is spelled right or it is another word.
-    """
-    folded = [
-        None if exact else alias.casefold()
-        for alias, exact in zip(aliases["alias"].to_pylist(), aliases["case_sensitive"].to_pylist(), strict=True)
-    ]
-    names = sorted({name for name in folded if name is not None})
-    place = {name: i for i, name in enumerate(names)}
-    return names, [-1 if name is None else place[name] for name in folded]
+def _chunk(names: Sequence[str] | pa.Array, first: int) -> tuple[Ints, Ints, Names]:
+    """The 3-grams of some names, how many names have each, and these names, by 3-gram and ascending."""
+    plain = names.to_pylist() if isinstance(names, pa.Array) else names
+    texts = [f" {' '.join(name.casefold().split())} " for name in plain]
+    letters = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
+    if len(letters) < 3:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int32)
+    packed = (letters[:-2] << 2 * _BITS) | (letters[1:-1] << _BITS) | letters[2:]
+    owner = np.repeat(np.arange(len(texts), dtype=np.int32), [len(text) for text in texts])[1:-1]
+    inside = letters[1:-1] != ord(" ")
+    packed, owner = packed[inside], owner[inside]
+    order = np.argsort(packed, kind="stable")  # owners ascend already
+    packed, owner = packed[order], owner[order]
+    new = np.ones(len(packed), bool)
+    new[1:] = (packed[1:] != packed[:-1]) | (owner[1:] != owner[:-1])
+    packed, owner = packed[new], owner[new]
+    grams, counts = np.unique(packed, return_counts=True)
+    return grams, counts, owner + np.int32(first)

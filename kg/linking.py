@@ -1,38 +1,44 @@
-"""Linking text to the graph's concepts: mentions by dictionary, candidates by spelling.
+"""Linking text to the graph's concepts: mentions by dictionary, candidates by spelling, sure of what it does not know.
 
-A candidate's score is 1.0 if one of the concept's names equals the text after normalisation (`kg.matching`), else the
-cosine of their character 3-grams (`kg.alias_index`). Order: names that match, then score, then whether the name is the
-preferred one, then the concept's id; nothing is left to chance. spaCy's and scispaCy's seams are in `kg.linking_pipe`.
+A candidate's score says how well one of its names fits the text: 1.0 if it equals the text after normalisation
+(`kg.matching`), 0.05 less for each word exchanged for another that the graph's synonyms license (`kg.variants`), 0.15
+less for a word left out, else the cosine of their character 3-grams (`kg.alias_index`). Order: names that match, the
+nearest first; then score; then whether the name is the preferred one, then the concept's id; nothing is left to chance.
+Where a text's context or its other concepts decide between candidates, `signals` says so (`kg.disambiguation`).
+
+A mention's score is the probability that its concept is right, once the linker was calibrated (`Linker.calibrate`);
+before, it is the score of its first candidate. Below the threshold a mention is NIL: its `concept_id` is None. spaCy's
+and scispaCy's seams are in `kg.linking_pipe`.
 """
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-from scipy.sparse import csr_matrix
 
 from kg.abbreviations import abbreviations
-from kg.alias_index import AliasIndex, alias_table, distinct_spellings, select_concepts
+from kg.alias_index import AliasIndex
+from kg.alias_table import alias_keys, alias_table, distinct_spellings, select_concepts
 from kg.assertion import mark_assertions
-from kg.matching import Dictionary, Span
-from loaders.errors import InputError, MedgraftError
-from loaders.folders import new_folder
+from kg.dictionary import GAP, Dictionary, Hit
+from kg.disambiguation import ContextScorer, Hierarchy, collapse, weigh
+from kg.linker_files import LinkerFiles, read_linker, write_linker
+from kg.linking_confidence import Confidence, fit
+from kg.mentions import Place, Settings, find_mentions
+from kg.snapshot import HIERARCHY
+from loaders.errors import MedgraftError
 from loaders.records import Candidate, Document, Mention
 
 if TYPE_CHECKING:
     from kg.linking_pipe import LinkerComponent
 
-FORMAT = 1
-_FILES = ("linker.json", "aliases.parquet", "concepts.parquet", "index.safetensors")
+_REMEMBERED = 100_000  # a bound for endless streams of text
+_EXCHANGED, _LEFT_OUT = 0.05, 0.15  # what a hit loses
 
 
 class Linker:
@@ -41,34 +47,24 @@ class Linker:
     Attributes:
         fingerprint: Of the graph it was built from.
         counts: Names in the dictionary, and names left out by reason.
-        nested: Whether mentions inside longer mentions are reported.
+        settings: What counts as a mention. Assign another `Settings` to change it.
+        confidence: How sure it is, and the NIL threshold. Assign another to change it.
     """
 
-    def __init__(
-        self,
-        aliases: pa.Table,
-        concepts: pa.Table,
-        index: AliasIndex,
-        codes: NDArray[np.int64],
-        *,
-        fingerprint: str,
-        counts: dict[str, int],
-        nested: bool,
-    ) -> None:
-        self.fingerprint = fingerprint
-        self.counts = counts
-        self.nested = nested
-        self._aliases, self._concepts, self._index, self._codes = aliases, concepts, index, codes
-        self._alias: list[str] = aliases["alias"].to_pylist()
-        self._concept_id: list[str] = aliases["concept_id"].to_pylist()
-        self._kind: list[int] = aliases["kind"].to_pylist()
-        ids, types = concepts["id"].to_pylist(), concepts["types"].to_pylist()
-        self._type: dict[str, str] = {i: t[0] if t else "" for i, t in zip(ids, types, strict=True)}
-        self._dictionary = Dictionary(aliases["key"].to_pylist(), codes.tolist())
-        text = aliases["text"].to_numpy()
-        self._rows_by_text = np.argsort(text, kind="stable")
-        self._text_starts = np.searchsorted(text[self._rows_by_text], np.arange(index.postings.shape[1] + 1))
-        self._remembered: dict[tuple[str, int], tuple[Candidate, ...]] = {}
+    def __init__(self, files: LinkerFiles) -> None:
+        self.fingerprint = files.fingerprint
+        self.counts = files.counts
+        self.settings = files.settings
+        self.confidence = files.confidence
+        self._files = files
+        self._index = AliasIndex(files.index)
+        self._dictionary = Dictionary(files.keys.keys, files.keys.rows, files.keys.costs, files.keys.codes)
+        self._hierarchy = Hierarchy(files.parents, files.parent_starts)
+        self._concept: NDArray[np.int32] = files.aliases["concept"].to_numpy()
+        self._kind: NDArray[np.int8] = files.aliases["kind"].to_numpy()
+        self._alias = files.aliases["alias"].chunk(0)
+        self._id, self._types = (files.concepts[c].chunk(0) for c in ("id", "types"))
+        self._remembered: dict[tuple[str, tuple[Hit, ...], int], tuple[tuple[Candidate, int], ...]] = {}
 
     @classmethod
     def build(
@@ -78,40 +74,85 @@ class Linker:
         types: Collection[str] | None = None,
         languages: Collection[str] | None = ("en",),
         keep: Collection[str] | None = None,
-        nested: bool = False,
+        nested: bool | Literal["kinds"] = False,
+        variants: bool = True,
+        gaps: bool = True,
+        coordination: bool = True,
+        abbreviations: bool = True,
         out: str | Path | None = None,
     ) -> "Linker":
         """Index the names of a graph; suppressed names stay out.
 
         Args:
-            graph: Anything with `table("names")`, `table("concepts")` (Arrow) and `fingerprint`.
+            graph: Anything with `table("names")`, `table("concepts")` (Arrow) and `fingerprint`; `table("triples")`
+                for its hierarchy.
             types: Only concepts with one of these semantic types; None for all.
             languages: Only names in these languages; None for all.
             keep: Only concepts with these ids; None for all.
-            nested: Report mentions inside longer mentions too.
+            nested: Report mentions inside longer mentions too: all, or those of which the longer one is a "kind".
+            variants: Words may be exchanged; this and the following as in `kg.mentions.Settings`.
+            gaps: A modifier inside a mention may be left out.
+            coordination: Words that conjuncts share are given to each.
+            abbreviations: Short forms mean what the text defines.
             out: Folder to save the linker to.
 
         Raises:
             MedgraftError: nothing is left to link to.
         """
         concepts = select_concepts(graph.table("concepts"), types, keep)
-        aliases, codes, counts = alias_table(graph.table("names"), concepts, languages)
+        aliases, counts = alias_table(graph.table("names"), concepts, languages)
         if not len(aliases):
             raise MedgraftError(
                 "no name is left to link to; check types, languages and keep against the types of the graph's concepts"
             )
-        names, text = distinct_spellings(aliases)
+        keys, _ = alias_keys(aliases, variants=variants)
+        names, spelling = distinct_spellings(aliases)
+        hierarchy = Hierarchy.of(_triples(graph), concepts["id"], HIERARCHY)
+        index = AliasIndex.build(names)
+        by_spelling = np.argsort(spelling, kind="stable").astype(np.int32)
         linker = cls(
-            aliases.append_column("text", pa.array(text, pa.int32())),
-            concepts,
-            AliasIndex.build(names),
-            codes,
-            fingerprint=graph.fingerprint,
-            counts=counts,
-            nested=nested,
+            LinkerFiles(
+                fingerprint=graph.fingerprint,
+                counts=counts,
+                settings=Settings(nested, variants, gaps, coordination, abbreviations),
+                confidence=Confidence(),
+                chosen={
+                    "types": None if types is None else sorted(types),
+                    "languages": None if languages is None else sorted(languages),
+                    "keep": keep is not None,
+                },
+                aliases=aliases,
+                concepts=concepts,
+                keys=keys,
+                index=index.arrays,
+                spelling_rows=by_spelling,
+                spelling_starts=np.searchsorted(spelling[by_spelling], np.arange(len(names) + 1)).astype(np.int64),
+                parents=hierarchy.parents,
+                parent_starts=hierarchy.starts,
+            )
         )
         if out is not None:
             linker.save(out)
+        return linker
+
+    def update(self, graph: Any, *, keep: Collection[str] | None = None) -> "Linker":
+        """A linker of the graph as it is now, with this one's choices, settings and confidence.
+
+        The same as `build` makes, in the same time (seconds for HPO, a minute for MeSH); this one if the graph did not
+        change.
+
+        Raises:
+            MedgraftError: this linker was built with `keep`, which is not given again.
+        """
+        chosen = self._files.chosen
+        if chosen["keep"] and keep is None:
+            raise MedgraftError("this linker was built with keep=...; give it again to update")
+        if graph.fingerprint == self.fingerprint and keep is None:
+            return self
+        linker = Linker.build(
+            graph, types=chosen["types"], languages=chosen["languages"], keep=keep, **asdict(self.settings)
+        )
+        linker.confidence = self.confidence
         return linker
 
     def __call__(self, text: str, *, id: str = "", k: int = 5) -> Document:
@@ -119,34 +160,59 @@ class Linker:
         return next(self.pipe([text], ids=[id], k=k))
 
     def pipe(
-        self, texts: Iterable[str], *, ids: Iterable[str] | None = None, k: int = 5, batch_size: int = 64
+        self,
+        texts: Iterable[str],
+        *,
+        ids: Iterable[str] | None = None,
+        k: int = 5,
+        batch_size: int = 64,
+        context: ContextScorer | None = None,
+        coherence: bool = True,
+        collapsed: bool = False,
     ) -> Iterator[Document]:
-        """Link many texts, `batch_size` at a time; what is found in a text does not depend on the others."""
+        """Link many texts, `batch_size` at a time; what is found in a text does not depend on the others.
+
+        Args:
+            texts: The texts.
+            ids: Of the documents; empty strings if not given.
+            k: Candidates of each mention.
+            batch_size: Texts whose candidates are sought together.
+            context: Scores candidates against the text, as `fusion.linking_context` does with an encoder.
+            coherence: Prefer candidates that are near to the document's other concepts in the graph.
+            collapsed: Leave out candidates that are above a better one in the hierarchy.
+        """
         pairs = ((t, "") for t in texts) if ids is None else zip(texts, ids, strict=True)
         while batch := list(islice(pairs, batch_size)):
-            found = [self._mentions(text) for text, _ in batch]
-            names = list(dict.fromkeys(name for mentions in found for _, name in mentions))
-            candidates = dict(zip(names, self.candidates_batch(names, k=max(k, 1)), strict=True))
-            for (text, id), mentions in zip(batch, found, strict=True):
-                linked = (self._mention(text, span, candidates[name][:k]) for span, name in mentions)
+            found = [self._kinds(find_mentions(text, self._dictionary, self.settings)) for text, _ in batch]
+            wanted = dict.fromkeys((place.name, place.hits) for places in found for place in places)
+            candidates = dict(zip(wanted, self._candidates(list(wanted), max(k, 1)), strict=True))
+            for (text, id), places in zip(batch, found, strict=True):
+                by_spelling = [candidates[place.name, place.hits] for place in places]
+                ranked = self._weighed(text, places, by_spelling, context, coherence)
+                linked = (self._mention(*pair, k, collapsed) for pair in zip(places, ranked, strict=True))
                 yield Document(id, text, mark_assertions(text, linked))
 
-    def link_mentions(self, document: Document, *, k: int = 5, threshold: float = 0.7) -> Document:
+    def link_mentions(self, document: Document, *, k: int = 5, threshold: float | None = None) -> Document:
         """Link the mentions that a document has, as found by a tagger or a spaCy model; their places and types stay.
 
-        The best candidate of each becomes its concept if it scores `threshold` or more, else the mention is NIL. What a
-        text defines as an abbreviation is looked for by its long form.
+        The best candidate of each becomes its concept if its probability is `threshold` or more, else the mention is
+        NIL. The threshold is the calibrated one, or 0.7 before calibration. What a text defines as an abbreviation is
+        looked for by its long form.
         """
+        if threshold is None:
+            threshold = self.confidence.threshold if self.confidence.weights else 0.7
         long_forms = abbreviations(document.text)
         names = []
         for mention in document:
             long = long_forms.get((mention.start, mention.end))
             names.append(document.text[slice(*long)] if long else mention.text_in(document.text))
         linked = []
-        for mention, candidates in zip(document, self.candidates_batch(names, k=max(k, 1)), strict=True):
-            best = next((c for c in candidates if c.score >= threshold), None)
-            concept_id, score = (best.concept_id, best.score) if best else (None, mention.score)
-            linked.append(replace(mention, concept_id=concept_id, score=score, candidates=candidates[:k]))
+        for mention, name, found in zip(document, names, self.candidates_batch(names, k=max(k, 2)), strict=True):
+            p = self.confidence.probability(name, found)
+            if found and p >= threshold:
+                linked.append(replace(mention, concept_id=found[0].concept_id, score=p, candidates=found[:k]))
+            else:
+                linked.append(replace(mention, concept_id=None, candidates=found[:k]))
         return replace(document, mentions=mark_assertions(document.text, linked))
 
     def candidates(self, text: str, k: int = 5) -> tuple[Candidate, ...]:
@@ -155,12 +221,33 @@ class Linker:
 
     def candidates_batch(self, texts: Sequence[str], k: int = 5) -> list[tuple[Candidate, ...]]:
         """`candidates` of many texts at once."""
-        if len(self._remembered) > 100_000:  # a bound for endless streams of text
-            self._remembered.clear()
-        new = [text for text in dict.fromkeys(texts) if (text, k) not in self._remembered]
-        for text, candidates in zip(new, self._rank(new, k), strict=True):
-            self._remembered[text, k] = candidates
-        return [self._remembered[text, k] for text in texts]
+        if k < 1:
+            return [() for _ in texts]
+        found = self._candidates([(text, tuple(self._dictionary.lookup(text))) for text in texts], k)
+        return [tuple(candidate for candidate, _ in candidates) for candidates in found]
+
+    def resolve(self, texts: Sequence[str], k: int = 5) -> list[tuple[str | None, float, tuple[Candidate, ...]]]:
+        """For the texts of mentions found elsewhere: concept (None for NIL), probability, and candidates."""
+        found = self.candidates_batch(texts, k=max(k, 2))
+        answers: list[tuple[str | None, float, tuple[Candidate, ...]]] = []
+        for text, candidates in zip(texts, found, strict=True):
+            p = self.confidence.probability(text, candidates)
+            nil = not candidates or p < self.confidence.threshold
+            answers.append((None if nil else candidates[0].concept_id, p, candidates[:k]))
+        return answers
+
+    def calibrate(self, texts: Sequence[str], concept_ids: Sequence[str | None]) -> Confidence:
+        """Learn how sure to be, and from where on to give no link, from mentions of a development set.
+
+        Args:
+            texts: The texts of the mentions.
+            concept_ids: Their concepts; None where the graph does not have it, `A|B` where a mention names both.
+
+        Raises:
+            MedgraftError: none of them is linked rightly, or all are.
+        """
+        self.confidence = fit(texts, self.candidates_batch(texts, k=2), concept_ids)
+        return self.confidence
 
     def component(self, *, mentions: bool = True, k: int = 30, threshold: float = 0.7) -> "LinkerComponent":
         """A spaCy pipeline component with this linker inside; see `kg.linking_pipe`."""
@@ -169,153 +256,172 @@ class Linker:
         return LinkerComponent(self, mentions=mentions, k=k, threshold=threshold)
 
     @property
+    def nested(self) -> bool | Literal["kinds"]:
+        """Whether mentions inside longer mentions are reported."""
+        return self.settings.nested
+
+    @property
     def concepts(self) -> pa.Table:
         """The concepts that are linked to: id, name, types, definition; ascending by id."""
-        return self._concepts
+        return self._files.concepts
 
     def names(self) -> dict[str, list[str]]:
         """The names by which each concept is found, sorted."""
+        ids: list[str] = self._id.to_pylist()
         names: dict[str, set[str]] = {}
-        for concept_id, alias in zip(self._concept_id, self._alias, strict=True):
-            names.setdefault(concept_id, set()).add(alias)
+        for concept, alias in zip(self._concept.tolist(), self._alias.to_pylist(), strict=True):
+            names.setdefault(ids[concept], set()).add(alias)
         return {concept_id: sorted(aliases) for concept_id, aliases in names.items()}
 
     def save(self, folder: str | Path) -> None:
-        """Write the linker as a folder of Parquet, safetensors and JSON; it loads without the graph."""
-        settings = {
-            "format": FORMAT,
-            "fingerprint": self.fingerprint,
-            "nested": self.nested,
-            "counts": self.counts,
-            "ngrams": list(self._index.ngrams),
-        }
-        postings = self._index.postings
-        tensors: dict[str, NDArray[Any]] = {
-            "codes": self._codes,
-            "idf": self._index.idf,
-            "data": postings.data,
-            "indices": postings.indices.astype(np.int32),
-            "indptr": postings.indptr.astype(np.int64),
-        }
-        with new_folder(folder) as aside:
-            (aside / "linker.json").write_text(json.dumps(settings, ensure_ascii=True), encoding="utf-8")
-            pq.write_table(self._aliases, aside / "aliases.parquet")
-            pq.write_table(self._concepts, aside / "concepts.parquet")
-            save_file(tensors, aside / "index.safetensors")
+        """Write the linker as a folder of Arrow, NumPy and JSON files; it loads without the graph."""
+        write_linker(replace(self._files, settings=self.settings, confidence=self.confidence), folder)
 
     @classmethod
     def load(cls, folder: str | Path, graph: Any = None) -> "Linker":
         """Read a saved linker; with `graph`, make sure that it was built from that graph.
 
+        Its tables stay on disk and are mapped into memory, shared by all processes that load it.
+
         Raises:
             InputError: a file is missing or is not what it should be.
             MedgraftError: the linker was built from another graph.
         """
-        folder = Path(folder)
-        for name in _FILES:
-            if not (folder / name).is_file():
-                raise InputError(
-                    folder / name, None, "no such file; a linker folder is written by Linker.build(out=...)"
-                )
-        settings = _read(folder / "linker.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
-        if not isinstance(settings, dict) or settings.get("format") != FORMAT:
-            raise InputError(folder / "linker.json", None, f"not a linker of format {FORMAT}; build it again")
-        if graph is not None and graph.fingerprint != settings["fingerprint"]:
-            raise MedgraftError(
-                f"the linker {folder} was built from graph {settings['fingerprint'][:12]}, this is graph "
-                f"{graph.fingerprint[:12]}; build it again with Linker.build(graph)"
-            )
-        aliases = _read(folder / "aliases.parquet", pq.read_table)
-        concepts = _read(folder / "concepts.parquet", pq.read_table)
-        tensors = _read(folder / "index.safetensors", load_file)
-        try:
-            postings = csr_matrix(
-                (tensors["data"], tensors["indices"], tensors["indptr"]),
-                shape=(len(settings["ngrams"]), int(aliases["text"].to_numpy().max(initial=-1)) + 1),
-            )
-            return cls(
-                aliases,
-                concepts,
-                AliasIndex(settings["ngrams"], tensors["idf"], postings),
-                tensors["codes"],
-                fingerprint=settings["fingerprint"],
-                counts=settings["counts"],
-                nested=settings["nested"],
-            )
-        except (KeyError, ValueError, TypeError) as error:
-            raise InputError(
-                folder, None, f"its files do not fit together ({error}); build the linker again"
-            ) from error
+        return cls(read_linker(Path(folder), None if graph is None else graph.fingerprint))
 
-    def _mentions(self, text: str) -> list[tuple[Span, str]]:
-        """Spans with the text to find candidates for: their own, or the long form that the text gives for them."""
-        long_forms = {short: text[slice(*long)] for short, long in abbreviations(text).items()}
-        defined = {text[start:end] for start, end in long_forms}
-        found = []
-        for span in self._dictionary.find(text, nested=self.nested):
-            name = text[span.start : span.end]
-            # An abbreviation means what the text says, not what the graph happens to have under the same letters.
-            if name not in defined and not any(s <= span.start and span.end <= e for s, e in long_forms):
-                found.append((span, name))
-        for (start, end), long_form in long_forms.items():
-            rows = self._dictionary.lookup(long_form)
-            inside = any(span.start <= start and end <= span.end for span, _ in found)
-            if rows and (self.nested or not inside):
-                found.append((Span(start, end, rows), long_form))
-        return sorted(found)
+    def _kinds(self, places: list[Place]) -> list[Place]:
+        """With `nested="kinds"`: without the mentions inside a longer one that is not a kind of them."""
+        if self.settings.nested != "kinds":
+            return places
+        kept = [place for place in places if place.parts]
+        outer: list[Place] = []  # that the next place may lie in
+        for place in sorted((p for p in places if not p.parts), key=lambda p: (p.start, -p.end)):
+            outer = [p for p in outer if place.end <= p.end]
+            concepts = {int(self._concept[hit.row]) for hit in place.hits}
+            kinds = (int(self._concept[hit.row]) for p in outer for hit in p.hits)
+            if not outer or any(concepts & self._hierarchy.above(kind) for kind in kinds):
+                kept.append(place)
+            outer.append(place)
+        return sorted(kept, key=lambda p: (p.start, p.end, p.name))
 
-    def _mention(self, text: str, span: Span, candidates: tuple[Candidate, ...]) -> Mention:
-        best = self._by_merit(span.rows, text[span.start : span.end])[0]
-        concept_id = candidates[0].concept_id if candidates else self._concept_id[best]
-        return Mention(span.start, span.end, self._type.get(concept_id, ""), concept_id, 1.0, candidates)
+    def _candidates(
+        self, wanted: Sequence[tuple[str, tuple[Hit, ...]]], k: int
+    ) -> list[tuple[tuple[Candidate, int], ...]]:
+        """Candidates with their rows, for texts and the names that match them."""
+        if len(self._remembered) > _REMEMBERED:
+            self._remembered.clear()
+        for text, hits in dict.fromkeys(wanted):
+            if (text, hits, k) not in self._remembered:
+                self._remembered[text, hits, k] = self._rank(text, hits, k)
+        return [self._remembered[text, hits, k] for text, hits in wanted]
 
-    def _by_merit(self, rows: Iterable[int], text: str) -> list[int]:
-        """Names that match, the better first: spelled alike, then preferred and exact names, then by id."""
+    def _weighed(
+        self,
+        text: str,
+        places: list[Place],
+        ranked: list[tuple[tuple[Candidate, int], ...]],
+        context: ContextScorer | None,
+        coherence: bool,
+    ) -> list[tuple[Candidate, ...]]:
+        plain = [tuple(candidate for candidate, _ in candidates) for candidates in ranked]
+        if not places or (context is None and not coherence):
+            return plain
+        certain = [
+            {rows[0][1]} if len({int(self._concept[hit.row]) for hit in place.hits}) == 1 else set()
+            for place, rows in zip(places, ranked, strict=True)
+        ]
+        others: set[int] = set().union(*certain)
+        spans = [(place.start, place.end) for place in places]
+        scores = context(text, spans, [[c.concept_id for c in found] for found in plain]) if context else None
+        return [
+            weigh(
+                plain[n],
+                [row for _, row in ranked[n]],
+                None if scores is None else scores[n],
+                others - certain[n],
+                self._hierarchy if coherence and not certain[n] else None,
+            )
+            for n in range(len(places))
+        ]
+
+    def _mention(self, place: Place, candidates: tuple[Candidate, ...], k: int, collapsed: bool) -> Mention:
+        if collapsed:
+            candidates = collapse(candidates, [self._row(c.concept_id) for c in candidates], self._hierarchy)
+        best = candidates[0]
+        p = self.confidence.probability(place.name, candidates)
+        types = self._types[self._row(best.concept_id)].as_py()
+        concept_id = best.concept_id if p >= self.confidence.threshold else None
+        return Mention(place.start, place.end, types[0] if types else "", concept_id, p, candidates[:k], place.parts)
+
+    def _row(self, concept_id: str) -> int:
+        low, high = 0, len(self._id)
+        while low < high:
+            middle = (low + high) // 2
+            if self._id[middle].as_py() < concept_id:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _rank(self, text: str, hits: tuple[Hit, ...], k: int) -> tuple[tuple[Candidate, int], ...]:
+        ranked: dict[int, Candidate] = {}
+        for hit, alias in self._by_merit(hits, text):
+            concept = int(self._concept[hit.row])
+            if concept not in ranked:
+                ranked[concept] = self._matched(concept, hit, alias)
+        wanted = 4 * k
+        names, scores = self._nearest(text, wanted)
+        alike = self._alike(names, scores)
+        while len(ranked.keys() | alike.keys()) < k and len(names) >= wanted:  # many names of few concepts
+            wanted *= 8
+            names, scores = self._nearest(text, wanted)
+            alike = self._alike(names, scores)
+        for concept, candidate in alike.items():
+            ranked.setdefault(concept, candidate)
+        return tuple((candidate, concept) for concept, candidate in islice(ranked.items(), k))
+
+    def _nearest(self, text: str, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        return next(self._index.nearest([text], k))
+
+    def _by_merit(self, hits: Iterable[Hit], text: str) -> list[tuple[Hit, str]]:
+        """Names that match: in fewer other words, spelled alike, preferred and exact names first, then by id."""
         folded = text.casefold()
+        named = [(hit, self._alias[hit.row].as_py()) for hit in hits]
         return sorted(
-            rows,
-            key=lambda r: (self._alias[r].casefold() != folded, self._kind[r], self._concept_id[r], self._alias[r]),
+            named,
+            key=lambda h: (h[0].cost, h[1].casefold() != folded, self._kind[h[0].row], self._concept[h[0].row], h[1]),
         )
 
-    def _rank(self, texts: list[str], k: int) -> Iterator[tuple[Candidate, ...]]:
-        if k < 1:
-            yield from (() for _ in texts)
-            return
-        for text, nearest in zip(texts, self._index.nearest(texts, 4 * k), strict=True):
-            ranked: dict[str, Candidate] = {}
-            for row in self._by_merit(self._dictionary.lookup(text), text):
-                concept_id = self._concept_id[row]
-                ranked.setdefault(concept_id, Candidate(concept_id, 1.0, self._alias[row]))
-            wanted = 4 * k
-            names, scores = nearest
-            alike = self._alike(names, scores)
-            while len(ranked.keys() | alike.keys()) < k and len(names) >= wanted:  # many names of few concepts
-                wanted *= 8
-                names, scores = next(self._index.nearest([text], wanted))
-                alike = self._alike(names, scores)
-            for concept_id, candidate in alike.items():
-                ranked.setdefault(concept_id, candidate)
-            yield tuple(islice(ranked.values(), k))
+    def _matched(self, concept: int, hit: Hit, alias: str) -> Candidate:
+        left_out, exchanged = divmod(hit.cost, GAP)
+        signals = (
+            (("equal", 1.0),) if not hit.cost else (("exchanged", float(exchanged)), ("left out", float(left_out)))
+        )
+        score = round(1 - _EXCHANGED * exchanged - _LEFT_OUT * left_out, 5)
+        return Candidate(self._id[concept].as_py(), score, alias, signals)
 
-    def _alike(self, names: NDArray[np.int32], scores: NDArray[np.float32]) -> dict[str, Candidate]:
+    def _alike(self, names: NDArray[np.int32], scores: NDArray[np.float32]) -> dict[int, Candidate]:
         """Concepts that have these names, each with the best of its own; in the order of candidates."""
+        files = self._files
         found = []
         for name, score in zip(names.tolist(), scores.tolist(), strict=True):
-            for row in self._rows_by_text[self._text_starts[name] : self._text_starts[name + 1]].tolist():
-                found.append((-score, self._kind[row] != 0, self._concept_id[row], self._alias[row]))
-        candidates: dict[str, Candidate] = {}
-        for negative, _, concept_id, alias in sorted(found):
-            candidates.setdefault(concept_id, Candidate(concept_id, round(-negative, 5), alias))
+            for row in files.spelling_rows[files.spelling_starts[name] : files.spelling_starts[name + 1]].tolist():
+                found.append((-score, bool(self._kind[row] != 0), int(self._concept[row]), row))
+        candidates: dict[int, Candidate] = {}
+        for negative, _, concept, row in sorted(found):
+            if concept not in candidates:
+                score = round(-negative, 5)
+                signals = (("spelling", score),)
+                candidates[concept] = Candidate(self._id[concept].as_py(), score, self._alias[row].as_py(), signals)
         return candidates
 
 
-def _read(path: Path, reader: Any) -> Any:
+def _triples(graph: Any) -> pa.Table | None:
     try:
-        return reader(path)
-    except (OSError, ValueError, pa.ArrowException, SafetensorError) as error:
-        raise InputError(
-            path, None, f"cannot be read ({str(error).splitlines()[0]}); build the linker again"
-        ) from error
+        table: pa.Table = graph.table("triples")
+    except KeyError:
+        return None
+    return table
 
 
 def __getattr__(name: str) -> Any:

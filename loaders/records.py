@@ -54,11 +54,15 @@ class Triple:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A scored concept for a mention; `alias` is the name through which it was found. A higher score is better."""
+    """A scored concept for a mention; `alias` is the name through which it was found. A higher score is better.
+
+    `signals` says what the score is made of, by name: how the name was found, and what context and coherence added.
+    """
 
     concept_id: str
     score: float
     alias: str = ""
+    signals: tuple[tuple[str, float], ...] = field(default=(), compare=False)
 
 
 ASSERTIONS = ("family", "historical", "hypothetical", "negated", "possible")

@@ -1,0 +1,179 @@
+"""The names of a graph that a linker knows, as tables without a Python object for each, and the keys that find them."""
+
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kg.matching import alias_codes, content_words, is_symbol, stem, word_code
+from kg.variants import NONE, Variants, learn_variants
+from loaders.tables import NAME_KINDS
+
+CASE_SENSITIVE_TYPES = ("Gene", "biolink:Gene")
+MAX_LEARNT = 2_000_000  # names up to which word variants are learnt and written out
+_EXACT = (NAME_KINDS.index("preferred"), NAME_KINDS.index("exact"))
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a `Dictionary` is made of; see there."""
+
+    keys: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    costs: NDArray[np.int8]
+    codes: NDArray[np.int64]
+
+
+def select_concepts(concepts: pa.Table, types: Collection[str] | None, keep: Collection[str] | None) -> pa.Table:
+    """The concepts with one of the types, and with one of the ids; None for all. Sorted by id."""
+    table = concepts.select(["id", "name", "types", "definition"]).sort_by("id").combine_chunks()
+    wanted = None if types is None else frozenset(types)
+    kept = None if keep is None else frozenset(keep)
+    if wanted is None and kept is None:
+        return table
+    ids, types_of = table["id"].to_pylist(), table["types"].to_pylist()
+    mask = [
+        (wanted is None or not wanted.isdisjoint(t or ())) and (kept is None or i in kept)
+        for i, t in zip(ids, types_of, strict=True)
+    ]
+    return table.filter(pa.array(mask, pa.bool_())).combine_chunks()
+
+
+def alias_table(
+    names: pa.Table, concepts: pa.Table, languages: Collection[str] | None
+) -> tuple[pa.Table, dict[str, int]]:
+    """Names that are looked for, by concept and merit, and the names left out, by reason.
+
+    Returns:
+        A table with the columns concept (int32, row of the concept), kind (int8, place in `NAME_KINDS`), alias, and
+        case_sensitive; and the counts.
+    """
+    place = {i: n for n, i in enumerate(concepts["id"].to_pylist())}
+    sensitive = np.array([not set(CASE_SENSITIVE_TYPES).isdisjoint(t or ()) for t in concepts["types"].to_pylist()])
+    spoken = None if languages is None else frozenset(languages)
+    counts: Counter[str] = Counter()
+    concept, kinds, kept, exact = array("i"), array("b"), array("q"), array("b")
+    for row, (concept_id, name, kind, language, suppressed) in enumerate(_rows(names)):
+        n = place.get(concept_id)
+        if n is None:
+            counts["concept not wanted"] += 1
+        elif suppressed:
+            counts["suppressed"] += 1
+        elif spoken is not None and language not in spoken:
+            counts["other language"] += 1
+        elif not alias_codes(name, bool(sensitive[n])):
+            counts["too short, too long or only function words"] += 1
+        else:
+            counts["kept"] += 1
+            concept.append(n)
+            kinds.append(NAME_KINDS.index(kind))
+            kept.append(row)
+            exact.append(bool(sensitive[n]) or is_symbol(name))
+    table = pa.table(
+        {
+            "concept": pa.array(np.frombuffer(concept, np.int32) if concept else np.zeros(0, np.int32)),
+            "kind": pa.array(np.frombuffer(kinds, np.int8) if kinds else np.zeros(0, np.int8)),
+            "alias": names["name"].take(pa.array(np.array(kept, np.int64))).cast(pa.string()).combine_chunks(),
+            "case_sensitive": pa.array(np.frombuffer(exact, np.int8).astype(bool) if exact else np.zeros(0, bool)),
+        }
+    )
+    table = table.sort_by([(column, "ascending") for column in ("concept", "kind", "alias")])
+    return _distinct(table).combine_chunks(), dict(sorted(counts.items()))
+
+
+def alias_keys(aliases: pa.Table, *, variants: bool) -> tuple[Keys, Variants]:
+    """The keys by which the dictionary finds each name, with those of its variants if wanted.
+
+    Args:
+        aliases: As `alias_table` makes it.
+        variants: Learn which words stand for one another, and look for names with such words exchanged too.
+    """
+    learnt = learn_variants(_exact_stems(aliases)) if variants and len(aliases) <= MAX_LEARNT else NONE
+    keys, rows, costs = array("q"), array("i"), array("b")
+    codes: set[int] = set()
+    for row, (name, sensitive) in enumerate(_pairs(aliases)):
+        plain = alias_codes(name, sensitive)
+        keys.append(sum(plain))
+        rows.append(row)
+        costs.append(0)
+        codes.update(plain)
+        if learnt is NONE or sensitive or len(plain) < 2 or len(plain) > 6:
+            continue
+        for form, cost in learnt.of([stem(word) for word in content_words(name)]):
+            changed = [word_code(word) for word in form]
+            keys.append(sum(changed))
+            rows.append(row)
+            costs.append(cost)
+            codes.update(changed)
+    key = np.array(keys, np.int64)
+    order = np.lexsort((np.array(rows, np.int32), np.array(costs, np.int8), key))
+    return (
+        Keys(
+            key[order],
+            np.array(rows, np.int32)[order],
+            np.array(costs, np.int8)[order],
+            np.array(sorted(codes), np.int64),
+        ),
+        learnt,
+    )
+
+
+def distinct_spellings(aliases: pa.Table) -> tuple[pa.Array, NDArray[np.int32]]:
+    """The spellings to compare by 3-grams, sorted, and for each alias its place among them.
+
+    Names that match case-sensitively only have none (-1): a gene symbol is spelled right or it is another word.
+    """
+    import pyarrow.compute as pc
+
+    folded = pa.array((None if exact else name.casefold() for name, exact in _pairs(aliases)), pa.string())
+    encoded = folded.dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary)
+    rank = np.empty(len(order), np.int32)
+    rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    place = np.where(codes < 0, -1, rank[codes] if len(rank) else -1).astype(np.int32)
+    return encoded.dictionary.take(order), place
+
+
+def _rows(names: pa.Table) -> Iterator[tuple[str, str, str, str, bool]]:
+    columns = ["concept_id", "name", "kind", "language", "suppressed"]
+    for batch in names.select(columns).to_batches(max_chunksize=65_536):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _pairs(aliases: pa.Table) -> Iterator[tuple[str, bool]]:
+    for batch in aliases.select(["alias", "case_sensitive"]).to_batches(max_chunksize=65_536):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _exact_stems(aliases: pa.Table) -> Iterator[list[list[str]]]:
+    """The stems of the preferred and exact names of each concept."""
+
+    def rows() -> Iterator[tuple[int, int, str, bool]]:
+        for batch in aliases.to_batches(max_chunksize=65_536):
+            yield from zip(*(batch[c].to_pylist() for c in ("concept", "kind", "alias", "case_sensitive")), strict=True)
+
+    for _, group in groupby(rows(), key=lambda row: row[0]):
+        synonyms = [
+            [stem(w) for w in content_words(name)] for _, kind, name, exact in group if kind in _EXACT and not exact
+        ]
+        if len(synonyms) > 1:
+            yield synonyms
+
+
+def _distinct(table: pa.Table) -> pa.Table:
+    """Without rows that repeat the one before."""
+    if len(table) < 2:
+        return table
+    concept, kind = table["concept"].to_numpy(), table["kind"].to_numpy()
+    import pyarrow.compute as pc
+
+    alias = table["alias"].combine_chunks()
+    same = pc.equal(alias.slice(1), alias.slice(0, len(alias) - 1)).to_numpy(zero_copy_only=False)
+    repeats = np.concatenate([[False], same & (concept[1:] == concept[:-1]) & (kind[1:] == kind[:-1])])
+    return table.filter(pa.array(~repeats))

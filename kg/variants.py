@@ -1,0 +1,88 @@
+"""Which words stand for one another, as the graph's own synonyms show.
+
+Two synonyms of one concept that differ in a single word pair these words: *renal anomaly*, *kidney anomaly*. A pair
+seen with several concepts, and with a fair share of those that have either word, is taken as a rule of the vocabulary,
+so that *renal cyst* is found where the graph only has *kidney cyst*. Likewise a word that synonyms often leave out
+(*abnormal rib morphology*, *abnormal ribs*) may be missing. Rules are not chained: a name gives way in one word, or in
+two if it has three words or more.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import ClassVar
+
+from kg.matching import stem
+
+MIN_CONCEPTS = 3  # concepts whose synonyms show a pair
+MIN_SHARE = 0.15  # of the concepts that have the rarer of the two words
+MIN_OMITTED = 0.4  # share of the concepts with a word that have a synonym without it
+MAX_ALIASES = 30  # of a concept that are compared with one another
+MAX_VARIANTS = 40  # keys of one name
+# What texts say for "abnormality", beyond what names say.
+_ABNORMALITY = "abnormality"
+_ABNORMALITIES = ("anomaly", "defect", "disorder", "involvement", "lesion", "malformation", "manifestation", "sign")
+
+
+@dataclass(frozen=True, slots=True)
+class Variants:
+    """Stems that may stand for a stem, and stems that may be left out of a name."""
+
+    instead: Mapping[str, tuple[str, ...]]
+    omitted: frozenset[str]
+    head: ClassVar[str] = stem(_ABNORMALITY)
+
+    def of(self, stems: Sequence[str]) -> Iterable[tuple[tuple[str, ...], int]]:
+        """Other forms of a name of several words, each with the number of words in which it differs; nearest first."""
+        forms: dict[tuple[str, ...], int] = {tuple(stems): 0}
+        for depth in (1, 2) if len(stems) > 2 or self.head in stems else (1,):
+            for form in [form for form, cost in forms.items() if cost == depth - 1]:
+                for place, word in enumerate(form):
+                    if word != stems[place]:
+                        continue
+                    for other in self.instead.get(word, ()):
+                        changed = (*form[:place], other, *form[place + 1 :])
+                        if len(forms) <= MAX_VARIANTS and other not in form:
+                            forms.setdefault(changed, depth)
+        for form, cost in list(forms.items()):
+            left = tuple(word for word in form if word not in self.omitted)
+            if len(left) > 1:
+                forms.setdefault(left, cost + 1)
+        del forms[tuple(stems)]
+        return forms.items()
+
+
+NONE = Variants({}, frozenset())
+
+
+def learn_variants(names: Iterable[Iterable[Sequence[str]]]) -> Variants:
+    """Rules from the exact synonyms of each concept, given as the stems of each name."""
+    pairs: Counter[tuple[str, str]] = Counter()
+    omitted: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    for synonyms in names:
+        sets = sorted({frozenset(stems) for stems in synonyms}, key=sorted)[:MAX_ALIASES]
+        seen.update(set().union(*sets))
+        found: set[tuple[str, str]] = set()
+        left: set[str] = set()
+        for a, b in combinations(sets, 2):
+            if not a & b:
+                continue
+            only_a, only_b = sorted(a - b), sorted(b - a)
+            if len(only_a) == 1 == len(only_b):
+                found.add((min(only_a[0], only_b[0]), max(only_a[0], only_b[0])))
+            elif len(only_a) + len(only_b) == 1:
+                left.update(only_a, only_b)
+        pairs.update(found)
+        omitted.update(left)
+    instead: dict[str, set[str]] = {}
+    for (one, other), count in pairs.items():
+        if count >= MIN_CONCEPTS and count >= MIN_SHARE * min(seen[one], seen[other]):
+            instead.setdefault(one, set()).add(other)
+            instead.setdefault(other, set()).add(one)
+    head = Variants.head
+    if head in seen:
+        instead.setdefault(head, set()).update(stem(word) for word in _ABNORMALITIES)
+    often = {w for w, n in omitted.items() if n >= 10 and n >= MIN_OMITTED * seen[w]}
+    return Variants({word: tuple(sorted(others)) for word, others in sorted(instead.items())}, frozenset(often))

@@ -1,0 +1,89 @@
+import pytest
+
+from kg.linking import Linker
+from kg.mentions import Settings
+from tests.kg.test_linking import graph_of
+
+NAMES = {
+    "C:1": "short thumb", "C:2": "broad thumb", "C:3": "type 1 diabetes", "C:4": "type 2 diabetes",
+    "C:5": "cleft lip", "C:6": "cleft palate", "C:7": "renal anomaly", "C:8": "otic anomaly",
+    "C:9": "branchial anomaly", "C:10": "hypoplasia of the thumb", "C:11": "gastric ulcer", "C:12": "hearing loss",
+    "C:13": "colitis", "C:14": "ulcerative colitis", "C:15": "loss",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def linker():
+    return Linker.build(graph_of([(i, n, ["T"], None) for i, n in NAMES.items()], []))
+
+
+def found(linker, text, **settings):
+    linker.settings = Settings(**settings)
+    return [(m.text_in(text), m.concept_id) for m in linker(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("short and broad thumbs", [("short thumbs", "C:1"), ("broad thumbs", "C:2")]),
+        ("type 1 and 2 diabetes", [("type 1 diabetes", "C:3"), ("type 2 diabetes", "C:4")]),
+        ("cleft lip and palate", [("cleft lip", "C:5"), ("cleft palate", "C:6")]),
+        ("cleft lip/palate", [("cleft lip", "C:5"), ("cleft palate", "C:6")]),
+        (
+            "branchial, otic and renal anomalies",
+            [("branchial anomalies", "C:9"), ("otic anomalies", "C:8"), ("renal anomalies", "C:7")],
+        ),
+        ("short stature. And broad thumbs", [("broad thumbs", "C:2")]),
+        ("hearing loss and renal anomaly", [("hearing loss", "C:12"), ("renal anomaly", "C:7")]),
+    ],
+)
+def test_conjuncts_get_the_words_they_share(linker, text, wanted):
+    assert sorted(found(linker, text)) == sorted(wanted)
+    assert len(found(linker, text, coordination=False)) <= len(wanted)
+
+
+def test_discontinuous_mentions_report_their_parts(linker):
+    linker.settings = Settings()
+    mention = linker("The short and broad thumbs.").mentions[0]
+    assert (mention.start, mention.end, mention.parts) == (4, 26, ((4, 9), (20, 26)))
+
+
+def test_a_modifier_may_stand_inside_a_mention(linker):
+    text = "hypoplasia of the left thumb, gastric hemorrhagic ulcers"
+    assert found(linker, text) == [("hypoplasia of the left thumb", "C:10"), ("gastric hemorrhagic ulcers", "C:11")]
+    assert found(linker, text, gaps=False) == []
+    assert found(linker, "gastric vomiting ulcer, gastric and duodenal ulcer", coordination=False) == []
+
+
+def test_of_nested_mentions_those_that_the_longer_one_is_a_kind_of(linker):
+    text = "ulcerative colitis, hearing loss"
+    assert len(found(linker, text, nested=True)) == 4
+    graph = graph_of([(i, n, ["T"], None) for i, n in NAMES.items()], [])
+    tables = {"triples": {"head": ["C:14"], "relation": ["is_a"], "tail": ["C:13"]}}
+    kinds = Linker.build(with_tables(graph, tables), nested="kinds")
+    assert [m.concept_id for m in kinds(text)] == ["C:14", "C:13", "C:12"]
+    assert found(linker, text, nested="kinds") == found(linker, text), "a graph without hierarchy has no kinds"
+
+
+def test_coherence_with_the_rest_of_the_document_decides_between_equals():
+    concepts = [("C:1", "cold", ["T"], None), ("C:2", "cold", ["T"], None), ("C:3", "fever", ["T"], None)]
+    concepts += [("C:4", "infection", ["T"], None)]
+    triples = {"head": ["C:2", "C:3"], "relation": ["is_a"] * 2, "tail": ["C:4"] * 2}
+    linker = Linker.build(with_tables(graph_of(concepts, []), {"triples": triples}))
+    assert [m.concept_id for m in linker("cold and fever")] == ["C:2", "C:3"]
+    assert [m.concept_id for m in linker("cold")] == ["C:1"]
+    (off,) = linker.pipe(["cold and fever"], coherence=False)
+    assert [m.concept_id for m in off] == ["C:1", "C:3"]
+    (context,) = linker.pipe(["cold"], context=lambda text, spans, ids: [[float(i == "C:2") for i in c] for c in ids])
+    assert context.mentions[0].concept_id == "C:2" and ("context", 1.0) in context.mentions[0].candidates[0].signals
+    (collapsed,) = linker.pipe(["cold and fever"], collapsed=True)
+    assert [m.concept_id for m in collapsed] == ["C:2", "C:3"]
+
+
+def with_tables(graph, tables):
+    from types import SimpleNamespace
+
+    import pyarrow as pa
+
+    made = {name: pa.table(table) for name, table in tables.items()}
+    return SimpleNamespace(table=lambda name: made[name] if name in made else graph.table(name), fingerprint="a" * 64)

@@ -1,0 +1,35 @@
+from kg.dictionary import Dictionary
+from kg.linking import Linker
+from kg.variants import NONE, learn_variants
+from tests.kg.test_linking import graph_of, read
+
+ORGANS = ("artery", "cyst", "stone", "failure", "tumor")
+
+
+def test_a_pair_of_words_is_learnt_from_several_concepts():
+    names = [[["renal", organ], ["kidney", organ]] for organ in ORGANS]
+    learnt = learn_variants(names)
+    assert learnt.instead == {"renal": ("kidney",), "kidney": ("renal",)}
+    assert dict(learnt.of(["kidney", "transplant"])) == {("renal", "transplant"): 1}
+    assert learn_variants(names[:2]).instead == {}, "two concepts show nothing"
+    unrelated = [[["renal", str(n)]] for n in range(40)] + [[["kidney", str(n)]] for n in range(40)]
+    assert learn_variants([*names[:3], *unrelated]).instead == {}, "three of 43"
+
+
+def test_words_that_synonyms_leave_out_may_be_missing():
+    names = [[["abnorm", str(n), "morpholog"], ["abnorm", str(n)]] for n in range(12)]
+    learnt = learn_variants(names)
+    assert dict(learnt.of(["abnorm", "rib", "morpholog"]))["abnorm", "rib"] == 1
+    assert not dict(NONE.of(["abnorm", "rib"]))
+
+
+def test_a_text_may_say_it_in_the_other_word():
+    concepts = [(f"C:{organ}", f"renal {organ}", ["T"], None) for organ in ORGANS]
+    concepts += [("C:hair", "kidney hair", ["T"], None)]
+    graph = graph_of(concepts, [(f"C:{organ}", f"kidney {organ}", "exact", "en", False) for organ in ORGANS])
+    text = "Renal hair was seen."
+    mention = Linker.build(graph)(text).mentions[0]
+    assert (mention.concept_id, mention.score) == ("C:hair", 0.95)
+    assert mention.candidates[0].signals == (("exchanged", 1.0), ("left out", 0.0))
+    assert read(Linker.build(graph, variants=False)(text)) == []
+    assert isinstance(Linker.build(graph)._dictionary, Dictionary)
