@@ -248,7 +248,7 @@ def nil(work: Path) -> Figures:
     A fifth of the gold concepts of BC5CDR dev and test is left out of the linker, which is calibrated on dev. On test:
     precision and recall of abstention on gold mentions, and the calibration error of the probability of the link.
     """
-    from kg.calibration import calibration_error, is_right
+    from kg.linking_confidence import calibration_error, is_right
 
     parts = {
         part: [
