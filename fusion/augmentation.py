@@ -41,12 +41,12 @@ class Aliases:
 
     @cached_property
     def names(self) -> dict[str, list[str]]:
-        """The names of each concept that can stand in a text: no codes, no brackets, no suppressed ones."""
+        """The names of each concept that can stand in a text: no codes, no brackets, none turned round by a comma."""
         table = self.graph.table("names")
         columns = (table[name].to_pylist() for name in ("concept_id", "name", "kind", "suppressed"))
         found: dict[str, dict[str, None]] = {}
         for concept, name, kind, suppressed in zip(*columns, strict=True):
-            if not suppressed and kind in ("preferred", "exact") and not _CODE.fullmatch(name):
+            if not suppressed and kind in ("preferred", "exact") and ", " not in name and not _CODE.fullmatch(name):
                 found.setdefault(concept, {})[name] = None
         return {concept: list(names) for concept, names in found.items()}
 
@@ -283,9 +283,9 @@ def _mention_at(document: Document, place: int) -> bool:
 
 
 def _cased(name: str, old: str) -> str:
-    """In lower case where the text is, unless the name is an abbreviation; capital at the start where the text has."""
-    if old[:1].islower() and name[:1].isupper() and name[1:2].islower():
-        return name[0].lower() + name[1:]
+    """Words in lower case where the text is, but not abbreviations; capital at the start where the text has."""
+    if old[:1].islower():
+        name = re.sub(r"\b[A-Z](?=[a-z])", lambda match: match[0].lower(), name)
     return name[0].upper() + name[1:] if old[:1].isupper() and not old.isupper() else name
 
 

@@ -164,6 +164,10 @@ def train(
     learning_rates: LearningRates = (5e-5, 1e-3, 1e-3),
     after_block: AfterBlock = None,
     frozen_blocks: FrozenBlocks = 0,
+    unfreeze_epochs: Annotated[
+        int | None, typer.Option(min=1, help="Train the top block first, one more every so many epochs.")
+    ] = None,
+    layer_decay: Annotated[float, typer.Option(help="Factor of the learning rate from a block to that below.")] = 1.0,
     precision: Precision = "no",
     max_windows: Annotated[
         int | None, typer.Option(min=1, help="For qa: windows of a long context that are read.", show_default="all")
@@ -207,6 +211,8 @@ def train(
         after_block=after_block,
         frozen_blocks=frozen_blocks,
         cache_frozen=frozen_blocks > 0,
+        unfreeze_epochs=unfreeze_epochs,
+        layer_decay=layer_decay,
         max_windows=max_windows,
         precision=precision,
         seed=seed,

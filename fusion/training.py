@@ -17,6 +17,7 @@ from kg import Linker
 from lm.caching import States
 from lm.encoder import Encoder, freeze_blocks, resolve_device
 from lm.training import fit
+from lm.unfreezing import gradual_unfreezing, layer_rates
 from loaders.errors import MedgraftError
 
 _LONGEST = {"ner": 256}  # pieces of a window; relations want the document whole
@@ -38,6 +39,8 @@ def train(
     max_pieces: int | None = None,
     max_windows: int | None = None,
     frozen_blocks: int = 0,
+    unfreeze_epochs: int | None = None,
+    layer_decay: float = 1.0,
     cache_frozen: bool = False,
     frozen_states: States | None = None,
     epochs: int = 5,
@@ -74,6 +77,8 @@ def train(
         max_windows: for qa, how many windows of a long context are read, those that share most with the question; all
             by default.
         frozen_blocks: lowest blocks, with the embedding layer, that are not trained.
+        unfreeze_epochs: train the top block first, and one block more every so many epochs (`lm.unfreezing`).
+        layer_decay: factor of the learning rate from each block to the one below it.
         cache_frozen: compute the frozen blocks once and keep what they say in memory (pieces * hidden size * 4 bytes);
             the low-cost mode, with the knowledge above them.
         frozen_states: where to keep it, to share it between trainings of one encoder; `cache_frozen` then.
@@ -114,6 +119,8 @@ def train(
     )
     model = make_model(loaded, settings, table, linker if table is not None else None)
     freeze_blocks(loaded, frozen_blocks)
+    if unfreeze_epochs is not None and frozen_blocks:
+        raise MedgraftError("frozen blocks stay frozen; ask for frozen_blocks or for unfreeze_epochs")
     cache_frozen = cache_frozen or frozen_states is not None
     if cache_frozen and (not frozen_blocks or (table is not None and settings.after_block < frozen_blocks)):
         raise MedgraftError(
@@ -130,6 +137,8 @@ def train(
         f"development {_ITEMS.get(task, 'documents')}": len(corpus.dev),
         "encoder": Path(encoder).name,
         "frozen blocks": frozen_blocks,
+        **({"layer decay": layer_decay} if layer_decay != 1 else {}),
+        **({"epochs a thawed block": unfreeze_epochs} if unfreeze_epochs is not None else {}),
         "epochs": epochs,
         "batch size": batch_size,
         "learning rates": [learning_rate, new_learning_rate, knowledge_learning_rate],
@@ -137,7 +146,10 @@ def train(
         "precision": precision,
         "seed": seed,
     }
-    rates = {"": learning_rate, "output": new_learning_rate}
+    below = {"": learning_rate}
+    if layer_decay != 1:
+        below = layer_rates(model.network, loaded, learning_rate, layer_decay)
+    rates = {**below, "output": new_learning_rate}
     if table is not None:
         rates["encoder.knowledge"] = knowledge_learning_rate
     if getattr(model.network, "facts", None) is not None:
@@ -158,8 +170,11 @@ def train(
         patience=patience,
         folder=None if out is None else _checkpoints(Path(out), corpus, plan, settings, table),
         checkpoint_seconds=60,
+        before_epoch=None if unfreeze_epochs is None else gradual_unfreezing(loaded, unfreeze_epochs),
         progress=progress,
     )
+    if unfreeze_epochs is not None:
+        loaded.freeze_blocks(0)
     model.network.eval()
     best = next((e for e in history.epochs if e.number == history.best_epoch), None)
     if best is not None and "threshold" in best.scores:

@@ -118,6 +118,7 @@ def fit(
     patience: int | None = None,
     folder: str | Path | None = None,
     checkpoint_seconds: float = 300.0,
+    before_epoch: Callable[[int], None] | None = None,
     progress: bool = True,
 ) -> History:
     """Train `model` in place; it ends with the weights of the best epoch, or of the last without `evaluate`.
@@ -142,6 +143,8 @@ def fit(
         patience: stop after so many epochs without a better one.
         folder: for checkpoints. A run that was killed goes on from the last one; one that ended is not run again.
         checkpoint_seconds: time between checkpoints; there is one after each epoch in any case.
+        before_epoch: called with the number of each epoch before its first step, and after a resumption; it may freeze
+            and thaw parameters that could be trained when training began.
         progress: show a bar on stderr if it is a terminal.
 
     Raises:
@@ -158,7 +161,7 @@ def fit(
     try:
         run = _Run(model, examples, collate, plan, accelerator, Path(folder) if folder is not None else None)
         run.resume()
-        run.train(evaluate, checkpoint_seconds, progress)
+        run.train(evaluate, checkpoint_seconds, before_epoch, progress)
         return run.at.history
     finally:
         # Takes accelerate's casting wrapper off the forward method again.
@@ -193,13 +196,19 @@ class _Run:
         self.steps_per_epoch = math.ceil(passes / plan.accumulation)
 
     def train(
-        self, evaluate: Callable[[], Mapping[str, float]] | None, checkpoint_seconds: float, progress: bool
+        self,
+        evaluate: Callable[[], Mapping[str, float]] | None,
+        checkpoint_seconds: float,
+        before_epoch: Callable[[int], None] | None,
+        progress: bool,
     ) -> None:
         at, total = self.at, self.plan.epochs * self.steps_per_epoch
         began, saved = time.monotonic() - at.history.seconds, time.monotonic()
         shown = progress and self.accelerator.is_main_process
         with tqdm(total=total, initial=at.history.steps, desc="train", disable=None if shown else True) as bar:
             while not at.done:
+                if before_epoch is not None:
+                    before_epoch(at.epoch)
                 steps = _batches(self.lengths, self.plan, at.epoch)
                 for step in range(at.step_in_epoch, len(steps)):
                     self._step(steps[step])
