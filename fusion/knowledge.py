@@ -89,12 +89,14 @@ class KnowledgeTable:
         num_facts: int = 8,
         max_degree: int = 2000,
         pairs: bool = False,
+        words: "tuple[list[str], list[str]] | None" = None,
     ) -> "KnowledgeTable":
         """From a graph and its embeddings.
 
         Of a concept's facts those with the least connected neighbours are kept, `num_facts` in all and two a relation
         and direction; neighbours with more than `max_degree` facts say too little of any one of them. With `pairs` all
-        triples are kept in `facts` too.
+        triples are kept in `facts` too. `words` are the names of types and relations in the order that a trained layer
+        knows them; facts of other relations are then left out, and a concept of another type counts as the first one.
         """
         concepts = graph.table("concepts")
         ids = concepts["id"].to_pylist()
@@ -105,16 +107,19 @@ class KnowledgeTable:
         vectors = np.asarray(embeddings.vectors, dtype=np.float32)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         type_lists = concepts["types"].to_pylist()
-        type_names = sorted({types[0] for types in type_lists if types}) or [""]
+        type_names = words[0] if words else sorted({types[0] for types in type_lists if types}) or [""]
+        relation_names = words[1] if words else sorted(graph.table("triples")["relation"].unique().to_pylist())
         row_of_type = {name: row for row, name in enumerate(type_names)}
-        relation_names, neighbours, relations = _choose_facts(graph.table("triples"), ids, num_facts, max_degree)
+        neighbours, relations = _choose_facts(graph.table("triples"), ids, relation_names, num_facts, max_degree)
         return cls(
             ids=ids,
             names=concepts["name"].to_pylist(),
             type_names=type_names,
             relation_names=relation_names,
             vectors=torch.from_numpy(vectors / np.maximum(lengths, 1e-12)),
-            types=torch.tensor([row_of_type[types[0]] if types else 0 for types in type_lists], dtype=torch.int32),
+            types=torch.tensor(
+                [row_of_type.get(types[0], 0) if types else 0 for types in type_lists], dtype=torch.int32
+            ),
             neighbours=torch.from_numpy(neighbours),
             relations=torch.from_numpy(relations),
             fingerprint=graph.fingerprint,
@@ -236,11 +241,10 @@ class KnowledgeTable:
 
 
 def _choose_facts(
-    triples: pa.Table, ids: list[str], num_facts: int, max_degree: int
-) -> tuple[list[str], NDArray[np.int32], NDArray[np.int32]]:
-    """Relation names, and the neighbours and relations (C, num_facts) that `KnowledgeTable` describes."""
+    triples: pa.Table, ids: list[str], names: list[str], num_facts: int, max_degree: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The neighbours and relations (C, num_facts) that `KnowledgeTable` describes, relations by their place in `names`."""
     frame = pl.DataFrame(pl.from_arrow(triples.select(["head", "relation", "tail"])))
-    names = sorted(frame["relation"].unique().to_list())
     row = pl.DataFrame({"id": ids, "row": np.arange(len(ids), dtype=np.int32)})
     number = pl.DataFrame(
         {"relation": names, "number": np.arange(len(names), dtype=np.int32)}, schema_overrides={"relation": pl.String}
@@ -267,7 +271,7 @@ def _choose_facts(
     at = chosen["concept"].to_numpy(), chosen["slot"].to_numpy()
     neighbours[at] = chosen["other"].to_numpy()
     relations[at] = chosen["relation"].to_numpy()
-    return names, neighbours, relations
+    return neighbours, relations
 
 
 def _slots(sentences: list[int]) -> list[int]:

@@ -1,0 +1,163 @@
+"""Another graph for a trained model, without training: new concepts, new and removed facts, and a gate before release.
+
+What the layer has learnt stays valid because the vectors of the concepts that it knows stay as they are. A new concept
+gets the mean over its facts of what TransE expects it to be, `tail - relation` or `head + relation`, or of its
+neighbours where the relation vectors are not given. A text whose links, concepts and facts are the same is predicted the
+same.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fusion.knowledge import GraphTables, KnowledgeTable
+from fusion.model import FusedModel
+from kg import Embeddings, Linker
+from loaders.errors import MedgraftError
+from loaders.records import Document
+
+
+@dataclass(frozen=True)
+class SwapReport:
+    """What became of the concepts and facts, by count.
+
+    `placed` of the new concepts got a vector from their facts, the others have none; `unknown_relations` and
+    `unknown_types` are words that the layer was not trained on, with the facts left out and concepts affected.
+    """
+
+    kept: int
+    new: int
+    placed: int
+    gone: int
+    unknown_relations: dict[str, int]
+    unknown_types: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Predictions before and after: how many documents agree, and the ids of those that do not."""
+
+    documents: int
+    changed: tuple[str, ...]
+
+    def check(self, most: int = 0) -> None:
+        """Raise a MedgraftError if more documents changed than may."""
+        if len(self.changed) > most:
+            raise MedgraftError(
+                f"predictions changed in {len(self.changed)} of {self.documents} documents, {self.changed[0]} first, and "
+                f"{most} may change; look at them, then raise the limit or keep the old graph"
+            )
+
+
+def swap_graph(
+    model: FusedModel[Any], graph: GraphTables, linker: Linker, embeddings: Embeddings | None = None
+) -> tuple[FusedModel[Any], SwapReport]:
+    """The same model over another graph; the given one stays as it is.
+
+    Args:
+        model: fused.
+        graph: what `kg.connect` gives for the new graph.
+        linker: built from the new graph. Its scores of names that are merely alike hang on all names of the graph, so
+            they may differ a little everywhere; those of names that match are 1.0 in any graph.
+        embeddings: those that the model was trained with, for their relation vectors.
+
+    Raises:
+        MedgraftError: a plain model, a linker of another graph, no concept in common.
+    """
+    old = model.table
+    if old is None:
+        raise MedgraftError("a plain model has no graph to exchange; train one with a graph")
+    if linker.fingerprint != graph.fingerprint:
+        raise MedgraftError("the linker is of another graph than the one given; build it with Linker.build(graph)")
+    ids = graph.table("concepts")["id"].to_pylist()
+    kept = [id in old.id_to_row for id in ids]
+    if not any(kept):
+        raise MedgraftError("the new graph has no concept of the old one; train the model on it instead")
+    vectors, placed = _vectors(old, ids, graph.table("triples"), embeddings)
+    table = KnowledgeTable.build(
+        graph,
+        _Vectors(ids, vectors, graph.fingerprint),
+        num_facts=old.neighbours.shape[1],
+        pairs=old.facts is not None,
+        words=(old.type_names, old.relation_names),
+    )
+    # Not scaled anew, so that they are the same to the last bit.
+    rows = [(new, old.id_to_row[id]) for new, id in enumerate(ids) if id in old.id_to_row]
+    there, from_old = (list(side) for side in zip(*rows, strict=True))
+    table.vectors[there] = old.vectors[from_old]
+    types = [types[0] if types else "" for types in graph.table("concepts")["types"].to_pylist()]
+    report = SwapReport(
+        kept=sum(kept),
+        new=len(ids) - sum(kept),
+        placed=placed,
+        gone=len(set(old.ids) - set(ids)),
+        unknown_relations=_unknown(graph.table("triples")["relation"].to_pylist(), old.relation_names),
+        unknown_types=_unknown(types, [*old.type_names, ""]),
+    )
+    return replace(model, table=table, linker=linker), report
+
+
+def gate(before: FusedModel[Any], after: FusedModel[Any], documents: Sequence[Document]) -> Gate:
+    """Predict with both models and compare spans, types, concepts and relations; scores may differ."""
+    pairs = zip(before.pipe(documents), after.pipe(documents), strict=True)
+    return Gate(len(documents), tuple(a.id for a, b in pairs if _said(a) != _said(b)))
+
+
+def _said(document: Document) -> tuple[Any, ...]:
+    mentions = tuple((m.start, m.end, m.type, m.concept_id) for m in document.mentions)
+    return mentions, frozenset((r.head, r.relation, r.tail) for r in document.relations)
+
+
+@dataclass
+class _Vectors:
+    ids: list[str]
+    vectors: NDArray[np.float32]
+    fingerprint: str
+
+
+def _vectors(
+    old: KnowledgeTable, ids: list[str], triples: pa.Table, embeddings: Embeddings | None
+) -> tuple[NDArray[np.float32], int]:
+    """Vectors of all concepts, and how many of the new ones could be placed."""
+    dim = old.dim
+    # Columns: rows of the new graph, then the position of the known end, and what has to be added to its vector.
+    frame = pl.DataFrame(pl.from_arrow(triples.select(["head", "relation", "tail"])))
+    new = {id: row for row, id in enumerate(ids) if id not in old.id_to_row}
+    vectors = np.zeros((len(ids), dim), dtype=np.float32)
+    counts = np.zeros(len(ids), dtype=np.int64)
+    touching = frame.filter(pl.col("head").is_in(list(new)) != pl.col("tail").is_in(list(new)))
+    for head, relation, tail in touching.iter_rows():
+        ours, other, sign = (head, tail, -1.0) if head in new else (tail, head, 1.0)
+        place = _place(old, embeddings, other, relation, sign)
+        if place is not None:
+            vectors[new[ours]] += place
+            counts[new[ours]] += 1
+    found = counts > 0
+    vectors[found] /= counts[found, None]
+    return vectors, int(found.sum())
+
+
+def _place(
+    old: KnowledgeTable, embeddings: Embeddings | None, known: str, relation: str, sign: float
+) -> NDArray[np.float32] | None:
+    """Where the fact wants the new concept, given its known end."""
+    if known not in old.id_to_row:
+        return None
+    if embeddings is not None and known in embeddings.id_to_row and relation in embeddings.relation_to_row:
+        moved = embeddings.vector(known) + sign * embeddings.relation_vectors[embeddings.relation_to_row[relation]]
+        return np.asarray(moved, dtype=np.float32)
+    vector: NDArray[np.float32] = old.vectors[old.id_to_row[known]].numpy()
+    return vector
+
+
+def _unknown(words: Iterable[str], known: Sequence[str]) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for word in words:
+        if word not in known:
+            counted[word] = counted.get(word, 0) + 1
+    return counted
