@@ -123,7 +123,7 @@ class KnowledgeAttention(nn.Module):
         super().__init__()
         self.size, self.num_heads = size, num_heads
         self.link_noise = link_noise
-        self.link_loss: Tensor | None = None  # of the last forward pass in training;
+        self.link_loss: Tensor | None = None  # of the last forward pass in training
         self.mention_dropout, self.sentence_dropout = mention_dropout, sentence_dropout
         self.pooling = nn.Linear(hidden_size, 1)
         self.span = nn.Linear(hidden_size, size)

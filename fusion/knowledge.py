@@ -243,7 +243,7 @@ class KnowledgeTable:
 def _choose_facts(
     triples: pa.Table, ids: list[str], names: list[str], num_facts: int, max_degree: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The neighbours and relations (C, num_facts) that `KnowledgeTable` describes, relations by their place in `names`."""
+    """The neighbours and relations (C, num_facts) that `KnowledgeTable` describes; `names` numbers the relations."""
     frame = pl.DataFrame(pl.from_arrow(triples.select(["head", "relation", "tail"])))
     row = pl.DataFrame({"id": ids, "row": np.arange(len(ids), dtype=np.int32)})
     number = pl.DataFrame(

@@ -2,8 +2,8 @@
 
 What the layer has learnt stays valid because the vectors of the concepts that it knows stay as they are. A new concept
 gets the mean over its facts of what TransE expects it to be, `tail - relation` or `head + relation`, or of its
-neighbours where the relation vectors are not given. A text whose links, concepts and facts are the same is predicted the
-same.
+neighbours where the relation vectors are not given. A text whose links, concepts and facts are the same is predicted
+the same.
 """
 
 from collections.abc import Iterable, Sequence
@@ -49,8 +49,8 @@ class Gate:
         """Raise a MedgraftError if more documents changed than may."""
         if len(self.changed) > most:
             raise MedgraftError(
-                f"predictions changed in {len(self.changed)} of {self.documents} documents, {self.changed[0]} first, and "
-                f"{most} may change; look at them, then raise the limit or keep the old graph"
+                f"predictions changed in {len(self.changed)} of {self.documents} documents, {self.changed[0]} first, "
+                f"and {most} may change; look at them, then raise the limit or keep the old graph"
             )
 
 
