@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from fusion.model import FusedModel
     from loaders import Document, Question
 
-FORMATS = {"pubtator": ".txt", "jsonl": ".jsonl", "html": ".html"}
+FORMATS = {"pubtator": ".txt", "bioc-xml": ".xml", "bioc-json": ".json", "jsonl": ".jsonl", "brat": "", "html": ".html"}
+"""With the endings of their files; brat is a folder. Answers to questions are JSON lines or HTML."""
 
 Mentions = Annotated[
     Path | None, typer.Option(help="For relations: a fused ner model that finds the mentions.", show_default=False)
@@ -149,46 +150,46 @@ def _write_all(
             items: Iterable[Any] = _items(model, file)
             if tagger is not None:
                 items = tagger.pipe(items)
-            found = model.pipe(items, progress=True)
-            with (aside / f"{name}{FORMATS[format]}").open("w", encoding="utf-8", errors="backslashreplace") as results:
-                _write(found, format, results)
+            _write(model, model.pipe(items, progress=True), format, aside / name)
     typer.echo(f"{out}: {len(files)} files")
 
 
 def _items(model: "FusedModel[Any]", file: str) -> Iterator[Any]:
-    """The documents or questions of a file; of a file in no format of annotated documents its whole text."""
+    """The documents or questions of a file; of a file in no format of annotated documents its text."""
     import fusion
-    from loaders import Document, InputError, read_corpus, read_labelled, read_questions
+    from loaders import InputError, read_documents, read_labelled, read_questions
 
     if isinstance(model, fusion.QuestionModel):
         yield from read_questions(file)
         return
-    try:
-        documents = read_labelled(file) if isinstance(model, fusion.ClassificationModel) else read_corpus(file)
-        first = next(documents)
-    except (InputError, StopIteration):
-        yield Document(Path(file).stem, text_of(file))
-        return
-    yield first
-    yield from documents
-
-
-def _write(found: Iterable[Any], format: str, file: Any) -> None:
-    from dataclasses import asdict
-
-    from fusion.rendering import page
-    from loaders import Question, write_pubtator, write_questions
-
-    if format == "html":
-        file.write(page(found))
-        return
-    for item in found:
-        if isinstance(item, Question):
-            write_questions([item], file)
-        elif format == "pubtator":
-            write_pubtator([item], file)
+    if isinstance(model, fusion.ClassificationModel):
+        try:
+            labelled = list(read_labelled(file))
+        except InputError:  # no file of labelled documents: plain text, or other annotation
+            pass
         else:
-            file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+            yield from labelled
+            return
+    yield from read_documents(file)
+
+
+def _write(model: "FusedModel[Any]", found: Iterable[Any], format: str, path: Path) -> None:
+    import fusion
+    from fusion.rendering import page
+    from loaders import open_writer, write_questions
+
+    asked = isinstance(model, fusion.QuestionModel)
+    path = path.with_name(path.name + (".jsonl" if asked and format != "html" else FORMATS[format]))
+    if asked or format == "html":
+        with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            if format == "html":
+                file.write(page(found))
+            else:
+                write_questions(found, file)
+        return
+    with open_writer(path, format) as write:
+        for document in found:
+            write(document)
 
 
 def text_of(text_or_file: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 import kg
 from fusion.cli import main
-from loaders import read_corpus, read_questions
+from loaders import read_documents, read_questions
 
 ROOT = Path(__file__).parents[2]
 PUBTATOR = "".join(
@@ -206,24 +206,23 @@ def test_files_are_annotated_into_a_folder_that_appears_whole(
 ) -> None:
     plain, out = tmp_path / "note.txt", tmp_path / "out"
     plain.write_text("High fever and a dry cough.")
-    for format, ending in (("pubtator", ".txt"), ("jsonl", ".jsonl"), ("html", ".html")):
+    endings = {"pubtator": ".txt", "bioc-xml": ".xml", "bioc-json": ".json", "jsonl": ".jsonl", "html": ".html"}
+    for format, ending in endings.items():
         code, said, _ = run(
             capsys, "annotate", trained / "model", plain, trained / "train.txt", "--out", out, "--format", format
         )
         assert code == 0 and "2 files" in said
         assert sorted(p.name for p in out.iterdir()) == [f"note.txt{ending}", f"train.txt{ending}"]
-        if format == "pubtator":
-            assert [d.text for d in read_corpus(out / "note.txt.txt")] == [plain.read_text()]
-            assert len(list(read_corpus(out / "train.txt.txt"))) == 4
-        if format == "jsonl":
-            assert json.loads((out / "note.txt.jsonl").read_text())["text"] == plain.read_text()
+        if format != "html":
+            assert [d.text for d in read_documents(out / f"note.txt{ending}")] == [plain.read_text()]
+            assert len(list(read_documents(out / f"train.txt{ending}"))) == 4
         code, _, err = run(capsys, "annotate", trained / "model", plain, "--out", out)
         assert code == 1 and "already there" in err
         shutil.rmtree(out)
     broken = tmp_path / "broken.txt"
     broken.write_bytes(b"\xff\xfe")
     for arguments, needle in (
-        ([plain, broken], "broken.txt is not UTF-8"),
+        ([plain, broken], "not UTF-8 text"),
         (["no file"], "is no file"),
         ([plain, plain], "two files are called note.txt"),
         ([plain, "--format", "docx"], "unknown format 'docx'"),
