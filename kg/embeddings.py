@@ -184,8 +184,8 @@ def _judge(settings: Settings, train: Rows, dev: Rows, seed: int) -> Callable[[V
     facts = np.concatenate([train, dev])
 
     def mrr(vectors: Vectors, relation_vectors: Vectors) -> float:
-        scorer = Embeddings([], vectors, [], relation_vectors, p=settings.p, model=settings.model).score_all
-        return float((1 / rank_triples(scorer, asked, facts, len(vectors))).mean())
+        made = Embeddings([], vectors, [], relation_vectors, p=settings.p, model=settings.model)
+        return float((1 / rank_triples(made, asked, facts)).mean())
 
     return mrr
 

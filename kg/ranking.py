@@ -16,14 +16,13 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from kg.geometry import Side
+from kg.geometry import DISTANCES, Side, scores_of_all, scores_of_pairs
 from kg.vectors import Embeddings, Rows
 from loaders.errors import MedgraftError
 
-# (side, concept rows of the other side, relation rows) -> scores of every concept, shape (queries, concepts)
-Scorer = Callable[[Side, Rows, Rows], torch.Tensor]
-
 HITS_AT = (1, 3, 10)
+_SLACK = 3e-5  # how far a product of float32 matrices may be off, relative to the lengths of the vectors
+_PAIRS = 1 << 20  # scored once more at a time
 
 
 @dataclass(frozen=True)
@@ -129,10 +128,8 @@ def evaluate_ranking(
         asked = truth[np.sort(np.random.default_rng(seed).choice(len(truth), limit, replace=False))]
     concepts = len(embeddings.ids)
     training = np.concatenate([np.empty((0, 3), np.int64), *others])
-    popularity = _popularity(training, truth, concepts)
-
-    scorers = (embeddings.score_all, popularity)
-    ours, baseline = _ranks_of_both_sides(asked, facts, scorers, _bounded(batch_size, memory_gb, concepts), progress)
+    ours = rank_triples(embeddings, asked, facts, batch_size=batch_size, memory_gb=memory_gb, progress=progress)
+    baseline = _popularity_ranks(training, truth, asked, facts, concepts)
     names = {
         "by_relation": _by_relation(asked, embeddings.relations),
         "by_cardinality": _by_cardinality(asked, facts),
@@ -151,30 +148,30 @@ def evaluate_ranking(
 
 
 def rank_triples(
-    scorer: Scorer, asked: Rows, facts: Rows, concepts: int, *, batch_size: int = 256, memory_gb: float = 1.0
+    embeddings: Embeddings,
+    asked: Rows,
+    facts: Rows,
+    *,
+    batch_size: int = 256,
+    memory_gb: float = 1.0,
+    progress: bool = False,
 ) -> NDArray[np.float64]:
     """Realistic ranks of integer triples, facts filtered out: shape (2, triples), of tails and of heads."""
-    return _ranks_of_both_sides(asked, facts, [scorer], _bounded(batch_size, memory_gb, concepts), False)[0]
+    size = _bounded(batch_size, memory_gb, len(embeddings.vectors))
+    facts = np.concatenate([asked, facts])
+    sides: tuple[Side, Side] = ("tail", "head")
+    steps = 2 * -(-len(asked) // size)
+    with tqdm(total=steps, desc="ranking", unit="batch", leave=False, disable=None if progress else True) as bar:
+        return np.stack(
+            [np.concatenate(list(_ranks(embeddings, side, asked, facts, size, bar.update))) for side in sides]
+        )
 
 
 def _bounded(batch_size: int, memory_gb: float, concepts: int) -> int:
-    """Scores, a comparison and the baseline's scores take some 16 bytes a question and concept."""
+    """Scores and what they are compared with take some 8 bytes a question and concept."""
     if memory_gb <= 0:
         raise MedgraftError(f"memory_gb is {memory_gb}; it must be a positive number")
-    return max(1, min(batch_size, int(memory_gb * 2**30 / (16 * concepts))))
-
-
-def _ranks_of_both_sides(
-    asked: Rows, facts: Rows, scorers: Sequence[Scorer], batch_size: int, progress: bool
-) -> list[NDArray[np.float64]]:
-    """For each scorer the ranks, shape (2, triples), of tails and of heads."""
-    steps = 2 * -(-len(asked) // batch_size)
-    sides: tuple[Side, Side] = ("tail", "head")
-    with tqdm(total=steps, desc="ranking", unit="batch", leave=False, disable=None if progress else True) as bar:
-        of_sides = [
-            np.concatenate(list(_ranks(side, asked, facts, scorers, batch_size, bar.update)), axis=1) for side in sides
-        ]
-    return list(np.stack(of_sides, axis=1))
+    return max(1, min(batch_size, int(memory_gb * 2**30 / (8 * concepts))))
 
 
 def _intervals(ranks: NDArray[np.float64], seed: int, draws: int = 1000) -> dict[str, tuple[float, float]]:
@@ -220,30 +217,61 @@ def _by_degree(asked: Rows, training: Rows, concepts: int) -> NDArray[np.str_]:
 
 
 def _ranks(
-    side: Side, asked: Rows, facts: Rows, scorers: Sequence[Scorer], batch_size: int, done: Callable[[], object]
+    embeddings: Embeddings, side: Side, asked: Rows, facts: Rows, batch_size: int, done: Callable[[], object]
 ) -> Iterator[NDArray[np.float64]]:
-    """Realistic ranks of the true answers, shape (scorers, batch), one array a batch."""
+    """Realistic ranks of the true answers, one array a batch; `facts` hold the asked triples too.
+
+    Scores are compared by matrix products where these are faster. What they cannot tell from the score of the true
+    answer is compared once more, pair by pair, as the model scores it: the rank is the one that all pairs would give.
+    """
     given, answer = (0, 2) if side == "tail" else (2, 0)
     index = FactIndex(facts, side)
+    concepts = torch.from_numpy(embeddings.vectors)
+    rough = _Rough(embeddings.model, embeddings.p, concepts)
     for start in range(0, len(asked), batch_size):
         batch = asked[start : start + batch_size]
-        questions, known = index.answers(batch[:, given], batch[:, 1])
-        mask = (torch.from_numpy(questions), torch.from_numpy(known))
-        true = torch.from_numpy(batch[:, answer].copy())[:, None]
-        yield np.stack([_realistic(score(side, batch[:, given], batch[:, 1]), true, mask) for score in scorers])
+        places = embeddings.places(side, batch[:, given], batch[:, 1])
+        true = concepts[torch.from_numpy(batch[:, answer].copy())]
+        of_truth = scores_of_pairs(embeddings.model, embeddings.p, places, true)
+        scores, slack = rough.scores(places)
+        truth = rough.rescaled(of_truth, places)
+        scores[tuple(map(torch.from_numpy, index.answers(batch[:, given], batch[:, 1])))] = -torch.inf
+        # The true answer is a known fact, and so left out of both counts.
+        better = torch.count_nonzero(scores > (truth + slack)[:, None], dim=1)
+        ties = torch.zeros_like(better)
+        unsure = torch.nonzero((scores <= (truth + slack)[:, None]) & (scores >= (truth - slack)[:, None]))
+        for pairs in unsure.split(_PAIRS):
+            rows, others = pairs.unbind(dim=1)
+            exact = scores_of_pairs(embeddings.model, embeddings.p, places[rows], concepts[others])
+            better.index_add_(0, rows, (exact > of_truth[rows]).long())
+            ties.index_add_(0, rows, (exact == of_truth[rows]).long())
+        yield (better + ties / 2 + 1).double().numpy()
         done()
 
 
-def _realistic(
-    scores: torch.Tensor, true: torch.Tensor, mask: tuple[torch.Tensor, torch.Tensor]
-) -> NDArray[np.float64]:
-    """Rank of the true column of each row of `scores` (changed in place), the masked cells left out."""
-    scores = scores.cpu()
-    of_truth = scores.gather(1, true)
-    scores[mask] = -torch.inf
-    better = torch.count_nonzero(scores > of_truth, dim=1)
-    ties = torch.count_nonzero(scores == of_truth, dim=1)  # the true answer itself is a known fact, and so masked
-    return (better + ties / 2 + 1).double().numpy()
+class _Rough:
+    """Scores of all concepts by matrix products, on a scale that saves a root, and how far they may be off."""
+
+    def __init__(self, model: str, p: int, concepts: torch.Tensor) -> None:
+        self.model, self.p, self.concepts = model, p, concepts
+        self.euclidean = model in DISTANCES and p == 2
+        self.squares = (concepts * concepts).sum(dim=1)
+        self.longest = float(self.squares.max().sqrt())
+
+    def scores(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores (questions, concepts), and the slack of each question."""
+        lengths = places.norm(dim=1)
+        if self.euclidean:  # of -||x - c||^2 the part that differs between concepts
+            scores = torch.addmm(-self.squares[None], places, self.concepts.T, alpha=2)
+            return scores, _SLACK * self.longest * (2 * lengths + self.longest)
+        scores = scores_of_all(self.model, self.p, places, self.concepts)
+        if self.model in DISTANCES:
+            return scores, _SLACK * places.shape[1] ** 0.5 * (lengths + self.longest)
+        return scores, _SLACK * lengths * self.longest
+
+    def rescaled(self, scores: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """The model's own scores on that scale."""
+        return (places * places).sum(dim=1) - scores * scores if self.euclidean else scores
 
 
 class FactIndex:
@@ -257,9 +285,9 @@ class FactIndex:
     def __init__(self, facts: Rows, side: Side) -> None:
         given, answer = (0, 2) if side == "tail" else (2, 0)
         self._relations = int(facts[:, 1].max(initial=0)) + 1
-        keys = facts[:, given] * self._relations + facts[:, 1]
-        order = np.argsort(keys, kind="stable")
-        self._keys, self._answers = keys[order], facts[order, answer]
+        width = int(facts[:, answer].max(initial=0)) + 1
+        codes = np.unique((facts[:, given] * self._relations + facts[:, 1]) * width + facts[:, answer])
+        self._keys, self._answers = codes // width, codes % width
 
     def answers(self, given: Rows, relations: Rows) -> tuple[Rows, Rows]:
         """Pairs (question number, known answer), as two arrays; the questions are concept and relation rows."""
@@ -271,32 +299,30 @@ class FactIndex:
         return questions, self._answers[np.repeat(first, counts) + offsets]
 
 
-def _popularity(known: Rows, test: Rows, concepts: int) -> Scorer:
-    """Scores a concept by how many known triples it answers on that side of the relation, test triples not counted."""
-    width = max(int(rows[:, 1].max(initial=0)) for rows in (known, test)) + 1
+def _popularity_ranks(training: Rows, test: Rows, asked: Rows, facts: Rows, concepts: int) -> NDArray[np.float64]:
+    """Ranks (2, triples) by how many training triples a concept answers on that side of the relation.
+
+    Test triples are not counted, even where a training table states them.
+    """
+    width = max(int(rows[:, 1].max(initial=0)) for rows in (training, test)) + 1
 
     def coded(rows: Rows) -> Rows:
         return (rows[:, 0] * width + rows[:, 1]) * concepts + rows[:, 2]
 
-    train = known[np.unique(coded(known), return_index=True)[1]]
-    train = train[~np.isin(coded(train), coded(test))]
-    counts = {side: _counts(train[:, [1, column]], width) for side, column in (("head", 0), ("tail", 2))}
-
-    def score(side: Side, given: Rows, relations: Rows) -> torch.Tensor:
-        asked, which = np.unique(relations, return_inverse=True)
-        scores = torch.zeros(len(asked), concepts)
-        for row, relation in enumerate(asked.tolist()):
-            rows, numbers = counts[side][relation]
-            scores[row].index_copy_(0, rows, numbers)
-        return scores[torch.from_numpy(which)]
-
-    return score
-
-
-def _counts(pairs: Rows, relations: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """For each relation, the concepts it is used with and how often."""
-    width = int(pairs[:, 1].max(initial=0)) + 1
-    codes, numbers = np.unique(pairs[:, 0] * width + pairs[:, 1], return_counts=True)
-    bounds = np.searchsorted(codes, np.arange(relations + 1) * width)
-    rows, times = torch.from_numpy(codes % width), torch.from_numpy(numbers).float()
-    return [(rows[a:b], times[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    counted = training[np.unique(coded(training), return_index=True)[1]]
+    counted = counted[~np.isin(coded(counted), coded(test))]
+    ranks = np.empty((2, len(asked)))
+    for row, (side, given, answer) in enumerate((("tail", 0, 2), ("head", 2, 0))):
+        questions, known = FactIndex(facts, side).answers(asked[:, given], asked[:, 1])  # type: ignore[arg-type]
+        for relation in np.unique(asked[:, 1]):
+            which = np.flatnonzero(asked[:, 1] == relation)
+            counts = np.bincount(counted[counted[:, 1] == relation, answer], minlength=concepts)
+            ordered, of_truth = np.sort(counts), counts[asked[which, answer]]
+            better = concepts - np.searchsorted(ordered, of_truth, "right")
+            ties = concepts - np.searchsorted(ordered, of_truth, "left") - better
+            mine = np.isin(questions, which)
+            place, others = np.searchsorted(which, questions[mine]), counts[known[mine]]
+            better = better - np.bincount(place, others > of_truth[place], len(which))
+            ties = ties - np.bincount(place, others == of_truth[place], len(which))
+            ranks[row, which] = better + ties / 2 + 1
+    return ranks

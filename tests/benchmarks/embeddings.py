@@ -149,7 +149,7 @@ def evaluation(graph: kg.Graph) -> dict[str, Any]:
             theirs = time.perf_counter() - start
             made = Embeddings([], weights[0].detach().numpy(), [], weights[1].detach().numpy(), p=norm)
             start = time.perf_counter()
-            ranks = rank_triples(made.score_all, test, np.concatenate([test, train]), concepts)
+            ranks = rank_triples(made, test, np.concatenate([test, train]))
             mine = time.perf_counter() - start
             values = {"mrr": (1 / ranks).mean()} | {f"hits_at_{k}": (ranks <= k).mean() for k in (1, 3, 10)}
             judged = {"mrr": "inverse_harmonic_mean_rank"} | {f"hits_at_{k}": f"hits_at_{k}" for k in (1, 3, 10)}

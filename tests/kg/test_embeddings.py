@@ -224,7 +224,7 @@ def interrupted(out, epochs_before_death):
 @pytest.mark.parametrize("epochs", [1, 3, 4])
 def test_killed_training_goes_on_to_the_same_result(tmp_path, epochs):
     out = tmp_path / "embeddings"
-    process = multiprocessing.get_context("fork").Process(target=interrupted, args=(out, epochs))
+    process = multiprocessing.get_context("spawn").Process(target=interrupted, args=(out, epochs))
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
@@ -238,7 +238,7 @@ def test_killed_training_goes_on_to_the_same_result(tmp_path, epochs):
 
 def test_state_of_another_training_is_refused(tmp_path):
     out = tmp_path / "embeddings"
-    process = multiprocessing.get_context("fork").Process(target=interrupted, args=(out, 2))
+    process = multiprocessing.get_context("spawn").Process(target=interrupted, args=(out, 2))
     process.start()
     process.join(120)
     with pytest.raises(MedgraftError, match="learning_rate 0.*now 0.7.*delete the file"):
