@@ -177,7 +177,7 @@ class Linker:
             ids: Of the documents; empty strings if not given.
             k: Candidates of each mention.
             batch_size: Texts whose candidates are sought together.
-            context: Scores candidates against the text, as `fusion.linking_context` does with an encoder.
+            context: Scores candidates against the text, for instance by an encoder.
             coherence: Prefer candidates that are near to the document's other concepts in the graph.
             collapsed: Leave out candidates that are above a better one in the hierarchy.
         """
@@ -422,11 +422,3 @@ def _triples(graph: Any) -> pa.Table | None:
     except KeyError:
         return None
     return table
-
-
-def __getattr__(name: str) -> Any:
-    if name == "_make_component":  # where installations of before know spaCy's factory to be
-        from kg.linking_pipe import _make_component
-
-        return _make_component
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
