@@ -213,8 +213,8 @@ def test_bad_input_leaves_nothing_and_keeps_the_earlier_graph(tmp_path, tiny_gra
         if message:
             with pytest.raises(MedgraftError, match=message):
                 kg.build(sources, tmp_path / "graph")
-    with pytest.raises(MedgraftError, match="no format 'owl'"):
-        kg.build(TINY_SOURCES, tmp_path / "graph", format="owl")
+    with pytest.raises(MedgraftError, match="no format 'ttl'"):
+        kg.build(TINY_SOURCES, tmp_path / "graph", format="ttl")
     assert sorted(tmp_path.rglob("*")) == before
     assert kg.connect(tmp_path / "graph").stats()["triples"] == 14
 
