@@ -2,13 +2,12 @@
 
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tqdm import tqdm
 
@@ -25,6 +24,7 @@ from loaders.errors import MedgraftError
 from loaders.folders import new_folder, only_writer, sha256
 from loaders.ontology import FORMATS, read_ontology
 from loaders.options import DEFAULTS, Options, make_options
+from loaders.sources import on_disk
 from loaders.tables import Account, Batch
 
 MAPPINGS = ("keep", "same_as", "merge")
@@ -245,11 +245,11 @@ def _check_heeded(accounts: list[Account], options: Options) -> None:
 def _inputs(accounts: list[Account]) -> list[dict[str, Any]]:
     """What the manifest tells of each file; an archive is hashed once for all of its files."""
     files = [part for account in accounts for part in account.files()]
-    hashes = {path: sha256(path) for path in {_on_disk(file.path) for file in files}}
+    hashes = {path: sha256(path) for path in {on_disk(file.path) for file in files}}
     return [
         {
             "name": file.path.name,
-            "sha256": hashes[_on_disk(file.path)],
+            "sha256": hashes[on_disk(file.path)],
             "format": file.format,
             "release": file.release,
             "licence": _licence(file),
@@ -259,11 +259,6 @@ def _inputs(accounts: list[Account]) -> list[dict[str, Any]]:
         }
         for file in files
     ]
-
-
-def _on_disk(path: Path) -> Path:
-    """The file itself; of what lies in a zip archive, the archive."""
-    return path if isinstance(path, Path) else Path(cast(zipfile.Path, path).root.filename or "")
 
 
 def _plain(value: Any) -> Any:

@@ -85,9 +85,9 @@ def restore_folder(path: str | Path) -> None:
         previous.replace(target)
 
 
-def sha256(path: str | Path) -> str:
+def sha256(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal digits."""
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

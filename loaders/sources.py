@@ -1,9 +1,12 @@
 """Where a dump lies: a file, a folder, or a zip archive, which is read in place like a folder."""
 
+import io
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, BinaryIO, cast
 
 from loaders.errors import InputError
 from loaders.lines import open_bytes, reading
@@ -46,6 +49,64 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield from _walk(entry)
         else:
             yield entry
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A file that its publisher split, read as if its parts had been written one after the other."""
+
+    name: str
+    parts: tuple[Any, ...]  # paths, of an archive too
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        return cast(BinaryIO, io.BufferedReader(_Chain(self.parts)))
+
+    def __str__(self) -> str:
+        return f"{self.parts[0]} (of {len(self.parts)} parts)"
+
+
+class _Chain(io.RawIOBase):
+    """The bytes of several files in turn; seeks to its beginning only."""
+
+    def __init__(self, parts: tuple[Any, ...]) -> None:
+        self._stack = ExitStack()
+        self._parts = parts
+        self.seek(0)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if offset or whence:
+            raise io.UnsupportedOperation("only to the beginning")
+        self._stack.close()
+        self._files = iter([cast(BinaryIO, self._stack.enter_context(part.open("rb"))) for part in self._parts])
+        self._file = next(self._files, None)
+        return 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while self._file is not None:
+            if read := self._file.read(len(buffer)):
+                buffer[: len(read)] = read
+                return len(read)
+            self._file = next(self._files, None)
+        return 0
+
+    def close(self) -> None:
+        self._stack.close()
+        super().close()
+
+
+def on_disk(path: object) -> Any:
+    """What holds the bytes of a path: the file itself, or of what lies in a zip archive, the archive."""
+    if isinstance(path, zipfile.Path):
+        return Path(path.root.filename or "")
+    if isinstance(path, Joined) and isinstance(path.parts[0], zipfile.Path):
+        return on_disk(path.parts[0])
+    return path
 
 
 def head(path: Path) -> list[str]:

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import ascii_lowercase
+from typing import cast
 
 import polars as pl
 
@@ -21,7 +23,7 @@ from loaders.identifiers import PREFIXES
 from loaders.lines import text_lines
 from loaders.options import DEFAULTS, Options
 from loaders.semantic_groups import SEMANTIC_GROUPS
-from loaders.sources import files
+from loaders.sources import Joined, files
 from loaders.tables import Account, Batch, Rows
 
 # The columns of each file where MRFILES does not say otherwise.
@@ -148,11 +150,7 @@ class _Release:
     concept_of: pl.DataFrame | None = None  # RxNorm: the concept of each atom
 
     def read(self) -> Iterator[Batch]:
-        for file in files(self.folder):
-            if whole := _part(file.name, self.kind):
-                remedy = f"join them first: cat {whole}.??.gz > {whole}.gz, and take the parts away"
-                raise InputError(file, None, f"is one of the parts of {whole}; {remedy}")
-            self.files.setdefault(_base(file.name), file)
+        self._find_files()
         if f"{self.kind}CONSO" not in self.files:
             raise InputError(self.folder, None, f"holds no {self.kind}CONSO.RRF; give the folder with all RRF files")
         self._read_layout()
@@ -170,6 +168,24 @@ class _Release:
         yield from self._history()
 
     # Files and their columns
+
+    def _find_files(self) -> None:
+        """The file of each name; parts of a file that was split count as one, a whole file before its parts."""
+        parts: dict[str, list[Path]] = {}
+        for file in files(self.folder):
+            if whole := _part(file.name, self.kind):
+                parts.setdefault(whole, []).append(file)
+            else:
+                self.files.setdefault(_base(file.name), file)
+        for whole, some in parts.items():
+            if _base(whole) in self.files:
+                continue
+            ends = [file.name.removeprefix(f"{whole}.")[:2] for file in some]
+            expected = [f"{one}{other}" for one in ascii_lowercase for other in ascii_lowercase][: len(ends)]
+            if ends != expected:
+                missing = next(end for end in expected if end not in ends)
+                raise InputError(some[0], None, f"the part {whole}.{missing} is missing; fetch all parts")
+            self.files[_base(whole)] = cast(Path, Joined(whole, tuple(some)))
 
     def _read_layout(self) -> None:
         """Columns by MRFILES where it is there, else the documented ones."""

@@ -231,13 +231,22 @@ def test_a_folder_without_names(release, tmp_path):
         kg.build(folder, tmp_path / "graph")
 
 
-def test_a_file_in_parts(release, tmp_path):
+@pytest.mark.parametrize("cut", ["between", "within"])
+def test_a_file_in_parts(release, tmp_path, cut):
     folder = release()
-    whole = gzip.compress((folder / "MRCONSO.RRF").read_bytes())
+    kg.build(folder, tmp_path / "whole")
+    whole = (folder / "MRCONSO.RRF").read_bytes()
     (folder / "MRCONSO.RRF").unlink()
-    for end, text in (("aa", whole[:40]), ("ab", whole[40:])):
+    packed = gzip.compress(whole)
+    halves = (gzip.compress(whole[:50]), gzip.compress(whole[50:])) if cut == "between" else (packed[:40], packed[40:])
+    for end, text in zip(("aa", "ab"), halves, strict=True):
         (folder / f"MRCONSO.RRF.{end}.gz").write_bytes(text)
-    with pytest.raises(InputError, match=r"one of the parts of MRCONSO.RRF; join them first: cat MRCONSO.RRF.\?\?.gz"):
+    report = kg.build(folder, tmp_path / "graph")
+    with kg.connect(tmp_path / "graph") as graph, kg.connect(tmp_path / "whole") as expected:
+        assert graph.fingerprint == expected.fingerprint
+    assert "MRCONSO.RRF" in str(report)
+    (folder / "MRCONSO.RRF.aa.gz").rename(folder / "MRCONSO.RRF.ac.gz")
+    with pytest.raises(InputError, match="part MRCONSO.RRF.aa is missing; fetch all parts"):
         kg.build(folder, tmp_path / "graph")
 
 
