@@ -54,8 +54,8 @@ def read_obographs(path: Path, account: Account, options: Options = DEFAULTS) ->
         InputError: no well-formed JSON, a node or an edge without what it needs; with `options.skip_bad` such a part is
             counted and left out. Always: no node at all.
     """
-    version, source, licence = _header(path)
-    reading = _Reading(Ontology(source or source_name(path.name.removesuffix(".gz")), licence=licence))
+    version, source, licence, typed = _header(path)
+    reading = _Reading(Ontology(source or source_name(path.name.removesuffix(".gz")), licence=licence), typed)
     account.release = release_name(version, reading.ontology.source)
     for number, (part, value) in enumerate(_parts(path), start=1):
         try:
@@ -91,9 +91,10 @@ class _Fault(Exception):
 
 @dataclass
 class _Reading:
-    """What has been read so far; `nodes` are the ids of the nodes."""
+    """What has been read so far; `nodes` are the ids of the nodes, `typed` whether the file says which are classes."""
 
     ontology: Ontology
+    typed: bool
     nodes: set[str] = field(default_factory=set)
 
     def read(self, part: str, value: Any) -> str:
@@ -103,7 +104,7 @@ class _Reading:
         return {"node": self._node, "edge": self._edge, "set": self._equals}[part](value)
 
     def _node(self, node: dict[str, Any]) -> str:
-        id, kind = _id(node, "id"), node.get("type") or "CLASS"
+        id, kind = _id(node, "id"), node.get("type") or ("" if self.typed else "CLASS")
         meta = _objects([node.get("meta") or {}])[0]
         properties = [(_text(p, "pred"), _text(p, "val")) for p in _objects(meta.get("basicPropertyValues"))]
         if id in self.nodes:
@@ -113,6 +114,8 @@ class _Reading:
         if kind == "PROPERTY":
             self.ontology.name_relation(id, label if isinstance(label, str) else "")
             return "relation definition, not a concept"
+        if not kind:  # kinds of synonyms and subsets
+            return "node without a type, where others have one"
         if kind != "CLASS":
             return "instance, not a concept"
         obsolete = meta.get("deprecated") is True
@@ -187,10 +190,10 @@ def _objects(values: Any) -> list[dict[str, Any]]:
     return values
 
 
-def _header(path: Path) -> tuple[str, str, str]:
-    """Version, source and licence, as the first graph of the file states them."""
+def _header(path: Path) -> tuple[str, str, str, bool]:
+    """Version, source and licence by the first graph of the file, and whether it says which nodes are classes."""
     found = {"id": "", "version": "", "licence": ""}
-    predicate = ""
+    predicate, typed = "", False
     for prefix, event, value in _events(path):
         if prefix == _GRAPH and event == "end_map":
             break
@@ -204,9 +207,10 @@ def _header(path: Path) -> tuple[str, str, str]:
             predicate = value
         elif prefix == f"{_GRAPH}.meta.basicPropertyValues.item.val" and is_licence(predicate):
             found["licence"] = value
-        if found["id"] and found["version"] and prefix.startswith(f"{_GRAPH}.nodes"):
+        typed = typed or (prefix == f"{_GRAPH}.nodes.item.type" and value == "CLASS")
+        if found["id"] and found["version"] and (typed or prefix.startswith(f"{_GRAPH}.edges")):
             break
-    return found["version"], source_name(found["id"]), found["licence"]
+    return found["version"], source_name(found["id"]), found["licence"], typed
 
 
 def _parts(path: Path) -> Iterator[tuple[str, Any]]:

@@ -264,7 +264,7 @@ def _id(iri: str) -> str:
 
 def _value(element: Element) -> str:
     """What a property says: the IRI it points to, or its text with single blanks for line breaks."""
-    return element.get(f"{_RDF}resource") or " ".join((element.text or "").split())
+    return element.get(f"{_RDF}resource") or (element.text or "").strip()
 
 
 def _resources(element: Element, tag: str) -> list[str]:

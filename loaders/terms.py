@@ -23,7 +23,7 @@ MATCHES = frozenset(
 _LICENCES = frozenset({"dcterms:license", "terms:license", "dc:license", "dce:license", "license"})
 _OBO = "http://purl.obolibrary.org/obo/"
 _FRAGMENT = re.compile(re.escape(_OBO) + r"[^#]*#(\S+)")
-_FILE = re.compile(r"\.(?:obo|owl|ofn|json)$")
+_ENDING = r"(?:\.(?:obo|owl|ofn|json))+"
 
 
 @dataclass(slots=True)
@@ -141,12 +141,13 @@ def term_id(iri: str) -> str:
 
 def source_name(ontology: str) -> str:
     """The name of an ontology from its IRI or from the header of an OBO file: `hp`, without the ending of a file."""
-    return _FILE.sub("", ontology.removeprefix(_OBO))
+    return re.sub(f"{_ENDING}$", "", ontology.removeprefix(_OBO))
 
 
 def release_name(version: str, source: str) -> str:
     """The release from a version IRI, spelled as OBO files spell it: `hp/releases/2025-01-16`."""
-    return re.sub(rf"/{re.escape(source)}\.(?:obo|owl|ofn|json)$", "", version.removeprefix(_OBO))
+    file = f"{re.escape(source)}{_ENDING}"
+    return re.sub(f"^{file}/|/{file}$", "", version.removeprefix(_OBO))
 
 
 def is_licence(predicate: str) -> bool:

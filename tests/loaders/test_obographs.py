@@ -56,9 +56,27 @@ def graph(*nodes: Any, **more: Any) -> str:
     return json.dumps({"graphs": [{"nodes": list(nodes), **more}]})
 
 
+def test_nodes_without_a_type_are_no_concepts_where_others_have_one(
+    write: Callable[..., Path], tables: Callable[..., Any]
+) -> None:
+    kind_of_synonym = {"id": f"{OBO}hp#layperson", "lbl": "layperson term"}
+    rows, account = tables(read_obographs, write(graph({**A, "type": "CLASS"}, kind_of_synonym)))
+    assert [row["id"] for row in rows["concepts"]] == ["A:1"]
+    assert account.dropped == {"node without a type, where others have one": 1}
+
+
+def test_names_as_robot_writes_them_for_an_ontology_called_hp_obo(
+    write: Callable[..., Path], tables: Callable[..., Any]
+) -> None:
+    about = {"id": f"{OBO}hp.obo.owl", "meta": {"version": f"{OBO}hp.obo/hp/releases/2025-01-16/hp.obo.owl"}}
+    rows, account = tables(read_obographs, write(graph(A, **about)))
+    assert rows["sources"][0]["source"] == "hp" and account.release == "hp/releases/2025-01-16"
+
+
+OBO = "http://purl.obolibrary.org/obo/"
 A, B = (
-    {"id": "http://purl.obolibrary.org/obo/A_1", "lbl": "a"},
-    {"id": "http://purl.obolibrary.org/obo/B_1", "lbl": "b"},
+    {"id": f"{OBO}A_1", "lbl": "a"},
+    {"id": f"{OBO}B_1", "lbl": "b"},
 )
 
 
