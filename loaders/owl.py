@@ -7,6 +7,7 @@ not read. Names and definitions are taken from the properties that OBO ontologie
 Format: https://www.w3.org/TR/owl2-mapping-to-rdf/ and https://www.w3.org/TR/rdf-syntax-grammar/
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,7 @@ _OTHERS = {
     "@prefix": "Turtle",
     "Prefix:": "Manchester",
 }
+_WRAPPED = re.compile(r"\s*\n[ \t]+")  # a text that goes on in an indented line of the file
 _CONVERT = "convert it to RDF/XML, OBO or OBO JSON first (`robot convert`)"
 
 
@@ -264,7 +266,7 @@ def _id(iri: str) -> str:
 
 def _value(element: Element) -> str:
     """What a property says: the IRI it points to, or its text with single blanks for line breaks."""
-    return element.get(f"{_RDF}resource") or (element.text or "").strip()
+    return element.get(f"{_RDF}resource") or _WRAPPED.sub(" ", element.text or "").strip()
 
 
 def _resources(element: Element, tag: str) -> list[str]:
