@@ -194,9 +194,8 @@ def evidence(
     Example: medgraft query evidence graphs/hpo OMIM:619340 has_phenotype HP:0001518
     """
     with _opened(graph) as opened:
-        rows = opened.evidence(head, relation, tail)
-    columns = ("source", "release", "evidence")
-    _show([{**dict.fromkeys(columns), **row} for row in rows], columns, as_json)
+        rows = opened.evidence(head, relation, tail).to_pylist()
+    _show(rows, ("source", "release", "evidence"), as_json)
 
 
 @app_query.command()

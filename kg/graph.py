@@ -6,9 +6,7 @@ LadybugDB 0.22 scans every relationship for each batch). Walks of several steps 
 """
 
 import difflib
-import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -19,7 +17,7 @@ import pyarrow.compute as pc
 
 from kg.joining import SAME
 from kg.layout import lower_case, table_of
-from kg.results import Records, concept_records, triple_records
+from kg.results import Picture, RankedPath, Records, concept_records, triple_records
 from kg.snapshot import HIERARCHY, SCHEMAS
 from kg.walks import Neighbours, edges_between, reachable, shortest_path
 from loaders.errors import MedgraftError
@@ -38,6 +36,13 @@ _BATCH = 1_000  # ids in one query
 _SUGGESTIONS = 3
 _NAMESAKES = 100  # concepts that are looked at for a name; those that are called exactly so come first
 _USUAL_DIGITS = 7  # of the number in the ids of OBO ontologies
+_EVIDENCE = pa.schema(
+    [
+        *[(column, pa.string()) for column in ("source", "release")],
+        ("restriction", pa.int64()),
+        *[(column, pa.string()) for column in ("licence", "evidence")],
+    ]
+)
 _FACTS = SCHEMAS["triples"].append(pa.field("head_name", pa.string())).append(pa.field("tail_name", pa.string()))
 
 _CONCEPTS = """
@@ -165,10 +170,10 @@ class Graph:
         rows = self._touching(id, direction) or self._touching(self._resolve(id), direction)
         return _triples(row for row in rows if relation in (None, row["relation"]))
 
-    def evidence(self, head: str, relation: str, tail: str) -> list[dict[str, Any]]:
+    def evidence(self, head: str, relation: str, tail: str) -> pa.Table:
         """Where a fact comes from: a row for each source, with what is known of it, and one for each evidence.
 
-        `{"source": ..., "release": ..., "restriction": ..., "licence": ...}` or `{"evidence": {...}}`.
+        Columns source, release, restriction, licence, and evidence, a JSON object as text; null where a row has none.
 
         Raises:
             MedgraftError: the graph does not state the fact; the message says so if a source denies it.
@@ -182,7 +187,7 @@ class Graph:
             if {triple.head, triple.tail} == {a, b}:
                 known = self.manifest["sources"]
                 rows: list[dict[str, Any]] = [{"source": one, **known.get(one, {})} for one in triple.sources]
-                return rows + [{"evidence": json.loads(text)} for text in triple.evidence]
+                return pa.Table.from_pylist(rows + [{"evidence": text} for text in triple.evidence], schema=_EVIDENCE)
         if any((t.head, t.relation, t.tail) == (a, name, b) for t in self.exclusions(a)):
             raise MedgraftError(f"{a} {name} {b} is no fact: a source states that it does not hold")
         raise MedgraftError(f"{a} {name} {b} is no fact of this graph; see relations({a!r})")
@@ -277,7 +282,7 @@ class Graph:
 
         return network(self.concepts(), self.triples())
 
-    def picture(self, ids: str | Iterable[str], hops: int = 1, limit: int = 40) -> "Picture":
+    def picture(self, ids: str | Iterable[str], hops: int = 1, limit: int = 40) -> Picture:
         """The neighbourhood of some concepts as a picture (SVG), which a notebook shows.
 
         Args:
@@ -304,7 +309,7 @@ class Graph:
         max_length: int = 4,
         k: int = 5,
         relations: Collection[str] | None = None,
-    ) -> list["RankedPath"]:
+    ) -> list[RankedPath]:
         """The most informative paths from a to b, their direction ignored: what leads over hubs comes last.
 
         Args:
@@ -489,31 +494,6 @@ class Graph:
         rows = [row for row in self._store.run(_OUT, id=one) if row["tail"] == other]
         rows += [row for row in self._store.run(_OUT, id=other) if row["tail"] == one]
         return min((row for row in rows if relations is None or row["relation"] in relations), key=_order)
-
-
-@dataclass(frozen=True)
-class RankedPath:
-    """A way from one concept to another; the score is at most 1, higher is better."""
-
-    triples: Records[Triple]
-    score: float
-
-    def __len__(self) -> int:
-        return len(self.triples)
-
-    def __str__(self) -> str:
-        return f"{self.score:.3f}  " + "; ".join(map(str, self.triples))
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An SVG that notebooks show; `left_out` concepts did not fit into it."""
-
-    svg: str
-    left_out: int = 0
-
-    def _repr_html_(self) -> str:
-        return self.svg + (f"<p>{self.left_out:,} more concepts are not shown.</p>" if self.left_out else "")
 
 
 def _triples(rows: Iterable[dict[str, Any]], sort: bool = True) -> Records[Triple]:

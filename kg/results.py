@@ -1,6 +1,7 @@
-"""Answers as sequences of records that are made only when looked at."""
+"""Answers: sequences of records that are made only when looked at, ranked paths, pictures."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any, TypeVar, overload
 
@@ -99,6 +100,31 @@ class Records(Sequence[T]):
         for column, value in values.items():
             table = table.filter(pc.equal(table.column(column), value))
         return Records(table, self._make)
+
+
+@dataclass(frozen=True)
+class RankedPath:
+    """A way from one concept to another; the score is at most 1, higher is better."""
+
+    triples: Records[Triple]
+    score: float
+
+    def __len__(self) -> int:
+        return len(self.triples)
+
+    def __str__(self) -> str:
+        return f"{self.score:.3f}  " + "; ".join(map(str, self.triples))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG that notebooks show; `left_out` concepts did not fit into it."""
+
+    svg: str
+    left_out: int = 0
+
+    def _repr_html_(self) -> str:
+        return self.svg + (f"<p>{self.left_out:,} more concepts are not shown.</p>" if self.left_out else "")
 
 
 def concept_records(table: pa.Table) -> Records[Concept]:

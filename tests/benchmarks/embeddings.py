@@ -42,19 +42,21 @@ def hpo_graph(folder: Path) -> kg.Graph:
 def stock(
     rows: Any, sizes: tuple[int, int], dim: int, batch_size: int, epochs: int, norm: int = 1
 ) -> tuple[Any, float]:
-    """PyKEEN's TransE with Adam and its constrainer, as `pipeline` trains it: the model and triples a second."""
-    from pykeen.models import TransE
-    from pykeen.training import SLCWATrainingLoop
+    """PyKEEN's `pipeline`: TransE with Adam and its constrainer. The model, and triples a second of its training."""
+    from pykeen.pipeline import pipeline
     from pykeen.triples import CoreTriplesFactory
 
-    factory = CoreTriplesFactory(torch.from_numpy(rows), num_entities=sizes[0], num_relations=sizes[1])
-    model = TransE(triples_factory=factory, embedding_dim=dim, scoring_fct_norm=norm, random_seed=SEED)
-    loop = SLCWATrainingLoop(
-        model=model, triples_factory=factory, optimizer="adam", automatic_memory_optimization=False
+    training, testing = (
+        CoreTriplesFactory(torch.from_numpy(some), num_entities=sizes[0], num_relations=sizes[1])
+        for some in (rows, rows[:2])
     )
-    start = time.perf_counter()
-    loop.train(factory, num_epochs=epochs, batch_size=batch_size, use_tqdm=False)
-    return model, epochs * len(rows) / (time.perf_counter() - start)
+    result = pipeline(
+        training=training, testing=testing, model="TransE",
+        model_kwargs={"embedding_dim": dim, "scoring_fct_norm": norm}, optimizer="adam", random_seed=SEED, device="cpu",
+        training_kwargs={"num_epochs": epochs, "batch_size": batch_size, "use_tqdm": False},
+        training_loop_kwargs={"automatic_memory_optimization": False}, evaluation_kwargs={"use_tqdm": False},
+    )  # fmt: skip
+    return result.model, epochs * len(rows) / result.train_seconds
 
 
 def ours(rows: Any, sizes: tuple[int, int], dim: int, batch_size: int, epochs: int, norm: int = 1) -> tuple[Any, float]:
@@ -88,7 +90,7 @@ def speed(graph: kg.Graph) -> dict[str, Any]:
         ("", "median", "MRR"),
         [(name, report.spread(values)["median"], mrr[name]) for name, values in rates.items()],
     )
-    print(f"ratio {report.spread(ratios)}")  # noqa: T201
+    report.table("Ours to stock", ("median", "least", "greatest"), [list(report.spread(ratios).values())[:3]])
     return {name: report.spread(v) for name, v in rates.items()} | {"ratio": report.spread(ratios), "mrr": mrr}
 
 
@@ -294,7 +296,10 @@ def kills(folder: Path) -> dict[str, Any]:
         resumed += (out.parent / f".{out.name}.unfinished.safetensors").exists()
         _train_hpo(str(folder), str(out))
         equal += Embeddings.load(out).metrics == whole.metrics
-    print(f"{number} kills, {resumed} with a state on disk, {equal} end with equal metrics")  # noqa: T201
+    report.table(
+        "kill -9 of a training, then run to its end",
+        ("kills", "with a state on disk", "equal metrics"), [(number, resumed, equal)],
+    )  # fmt: skip
     return {"kills": number, "with_state": resumed, "equal_metrics": equal}
 
 
