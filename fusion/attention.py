@@ -113,18 +113,20 @@ class KnowledgeAttention(nn.Module):
         num_heads: int = 4,
         mention_dropout: float = 0.15,
         sentence_dropout: float = 0.1,
+        vector_dropout: float = 0.0,
         link_noise: float = 0.0,
     ) -> None:
         """`num_relations` counts each direction of a relation.
 
-        In training the dropouts turn mentions, and all mentions of a sentence, to NIL, and `link_noise` gives so many
-        mentions the candidates of another one.
+        In training the dropouts turn mentions, and all mentions of a sentence, to NIL, `vector_dropout` leaves so many
+        concepts of a batch their type alone, and `link_noise` gives so many mentions the candidates of another one.
         """
         super().__init__()
         self.size, self.num_heads = size, num_heads
         self.link_noise = link_noise
         self.link_loss: Tensor | None = None  # of the last forward pass in training
         self.mention_dropout, self.sentence_dropout = mention_dropout, sentence_dropout
+        self.vector_dropout = vector_dropout
         self.pooling = nn.Linear(hidden_size, 1)
         self.span = nn.Linear(hidden_size, size)
         self.span_norm = nn.LayerNorm(size)
@@ -237,7 +239,10 @@ class KnowledgeAttention(nn.Module):
     def _read_concepts(self, span: Tensor, knowledge: Knowledge) -> Tensor:
         """Each candidate together with what its facts say to this mention: (M, K, e)."""
         rows = self.concept(knowledge.vectors.to(span.dtype))
-        concepts = _rows(self.concept_norm(rows + self.types(knowledge.types)), knowledge.candidates)
+        own = rows
+        if self.training and self.vector_dropout:
+            own = rows * (torch.rand(len(rows), 1, device=rows.device) >= self.vector_dropout)
+        concepts = _rows(self.concept_norm(own + self.types(knowledge.types)), knowledge.candidates)
         if knowledge.neighbours.shape[1] == 0:
             return concepts
         neighbours = knowledge.neighbours[knowledge.candidates]

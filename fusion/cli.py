@@ -46,6 +46,11 @@ AfterBlock = Annotated[
     int | None, typer.Option(help="Blocks below the knowledge; two thirds of them by default.", show_default=False)
 ]
 FrozenBlocks = Annotated[int, typer.Option(min=0, help="Lowest blocks that are not trained, and computed only once.")]
+LinkLoss = Annotated[float, typer.Option(min=0, help="Weight of the linking loss beside the task's.")]
+LinkNoise = Annotated[float, typer.Option(min=0, max=1, help="Share of mentions given wrong links in training.")]
+VectorDropout = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of concepts known by their type alone in training.")
+]
 Precision = Annotated[str, typer.Option(help="no, bf16 or fp16 (which needs a GPU).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -168,6 +173,9 @@ def train(
         int | None, typer.Option(min=1, help="Train the top block first, one more every so many epochs.")
     ] = None,
     layer_decay: Annotated[float, typer.Option(help="Factor of the learning rate from a block to that below.")] = 1.0,
+    link_loss: LinkLoss = 0.0,
+    link_noise: LinkNoise = 0.0,
+    vector_dropout: VectorDropout = 0.0,
     precision: Precision = "no",
     max_windows: Annotated[
         int | None, typer.Option(min=1, help="For qa: windows of a long context that are read.", show_default="all")
@@ -214,6 +222,9 @@ def train(
         unfreeze_epochs=unfreeze_epochs,
         layer_decay=layer_decay,
         max_windows=max_windows,
+        link_loss=link_loss,
+        link_noise=link_noise,
+        vector_dropout=vector_dropout,
         precision=precision,
         seed=seed,
         device=device,
@@ -243,6 +254,9 @@ def ablate(
     learning_rates: LearningRates = (5e-5, 1e-3, 1e-3),
     after_block: AfterBlock = None,
     frozen_blocks: FrozenBlocks = 0,
+    link_loss: LinkLoss = 0.0,
+    link_noise: LinkNoise = 0.0,
+    vector_dropout: VectorDropout = 0.0,
     precision: Precision = "no",
     device: Device = "auto",
     as_json: Json = False,
@@ -261,6 +275,7 @@ def ablate(
     from fusion.ablation_report import draw_learning_curve, markdown, plain_text
 
     documents = _corpus(task, corpus, dev, test)
+    given: dict[str, Any] = {"link_loss": link_loss, "link_noise": link_noise, "vector_dropout": vector_dropout}
     with kg.connect(graph) as connected:
         compared = run_arms(
             documents,
@@ -283,6 +298,7 @@ def ablate(
             frozen_blocks=frozen_blocks,
             precision=precision,
             device=device,
+            **{name: value for name, value in given.items() if value},
         )
     (out / "results.md").write_text(markdown(compared), encoding="utf-8")
     draw_learning_curve(compared, out / "learning_curve.png", title=f"{task}, {documents.name}")

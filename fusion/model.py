@@ -73,9 +73,22 @@ def default_depth(num_blocks: int) -> int:
     return -(-2 * num_blocks // 3)
 
 
-def knowledge_of(table: KnowledgeTable, linked: Sequence[Document], *, num_candidates: int, max_mentions: int) -> Extra:
-    """What adds the knowledge of the linked mentions to a batch of windows; the best linked `max_mentions` a window."""
+def knowledge_of(
+    table: KnowledgeTable,
+    linked: Sequence[Document],
+    gold: Sequence[Document] | None = None,
+    *,
+    num_candidates: int,
+    max_mentions: int,
+) -> Extra:
+    """What adds the knowledge of the linked mentions to a batch of windows; the best linked `max_mentions` a window.
+
+    `gold` are the same documents as people annotated them, which tell the right candidates for the linking loss.
+    """
     spans = [table.candidates(document, num_candidates) for document in linked]
+    right: list[dict[tuple[int, int], set[str]]] = [{} for _ in linked]
+    if gold is not None:
+        right = [_gold_concepts(document) for document in gold]
 
     def extra(group: Sequence[Window]) -> dict[str, Tensor]:
         mentions = []
@@ -84,12 +97,20 @@ def knowledge_of(table: KnowledgeTable, linked: Sequence[Document], *, num_candi
             for start, end, rows, scores in spans[window.document]:
                 first, last = window.pieces_of(start, end)
                 if first < last:
-                    found.append(LinkedMention(row, first, last, rows, scores))
+                    target = -1
+                    if (ids := right[window.document].get((start, end))) is not None:
+                        target = next((k for k, r in enumerate(rows, start=1) if table.ids[r] in ids), 0)
+                    found.append(LinkedMention(row, first, last, rows, scores, target))
             found.sort(key=lambda mention: -mention.scores[0])
             mentions += sorted(found[:max_mentions], key=lambda mention: mention.start)
         return table.gather(mentions).tensors() if mentions else {}
 
     return extra
+
+
+def _gold_concepts(document: Document) -> dict[tuple[int, int], set[str]]:
+    """The concepts of each span that people linked."""
+    return {(m.start, m.end): set(m.concept_id.split("|")) for m in document.mentions if m.concept_id}
 
 
 @dataclass(frozen=True)
@@ -223,12 +244,12 @@ class FusedModel(ABC, Generic[Item]):
         """Scores of what the model finds in the texts of `gold`."""
         return self.score(gold, list(self.pipe(gold, with_graph=with_graph, progress=progress)))
 
-    def extras(self, linked: Sequence[Document]) -> list[Extra]:
-        """What a batch needs beyond its pieces."""
+    def extras(self, linked: Sequence[Document], gold: Sequence[Document] | None = None) -> list[Extra]:
+        """What a batch needs beyond its pieces; in training `gold` tells the right candidates."""
         if self.table is None:
             return []
         s = self.settings
-        return [knowledge_of(self.table, linked, num_candidates=s.num_candidates, max_mentions=s.max_mentions)]
+        return [knowledge_of(self.table, linked, gold, num_candidates=s.num_candidates, max_mentions=s.max_mentions)]
 
     def cached(self, made: Sequence[Window]) -> list[Extra]:
         """What the frozen blocks make of these windows, if that is to be kept."""

@@ -195,7 +195,7 @@ class RelationModel(DocumentModel):
         def fact_codes(group: Sequence[Window]) -> dict[str, Tensor]:
             return codes_tensor([f for number in dict.fromkeys(w.document for w in group) for f in facts[number]])
 
-        return Prepared(made, pairs, facts, [extra, *self.extras(linked), fact_codes])
+        return Prepared(made, pairs, facts, [extra, *self.extras(linked, documents), fact_codes])
 
     def _scores(self, prepared: Prepared, progress: bool) -> list[Array]:
         cached = self.cached([window for passage in prepared.passages for window in passage.windows])

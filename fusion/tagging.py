@@ -68,7 +68,7 @@ class TaggingModel(DocumentModel):
         s = self.settings
         made = windows([d.text for d in items], self.encoder, s.max_pieces, s.stride)
         labels, counts = tag_documents(items, made, self.network.scheme)
-        extras = [labels, *self.extras(self.link(items)), *self.cached(made)]
+        extras = [labels, *self.extras(self.link(items), items), *self.cached(made)]
         return TrainingData(made, lambda group: collate(group, self.encoder, *extras), {"mentions": asdict(counts)})
 
     def scorer(self, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]]:

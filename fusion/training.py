@@ -3,10 +3,15 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from fusion.attention import KnowledgeAttention
 from fusion.corpora import Corpus
 from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
 from fusion.leaks import check_leaks
@@ -48,6 +53,9 @@ def train(
     learning_rate: float = 5e-5,
     new_learning_rate: float = 1e-3,
     knowledge_learning_rate: float = 1e-3,
+    link_loss: float = 0.0,
+    link_noise: float = 0.0,
+    vector_dropout: float = 0.0,
     accumulation: int = 1,
     precision: str = "no",
     patience: int | None = None,
@@ -87,6 +95,11 @@ def train(
         learning_rate: of the encoder.
         new_learning_rate: of the output layer.
         knowledge_learning_rate: of the knowledge attention, which starts as the identity.
+        link_loss: weight of the linking loss beside the task's: for linked mentions that people gave a concept, the
+            cross-entropy of the candidates and NIL (for ner and relations).
+        link_noise: share of the mentions that get the candidates of another one in training, with NIL as the right
+            answer.
+        vector_dropout: share of the concepts of a batch that are known by their type alone in training.
         accumulation: batches a step.
         precision: "no", "bf16" or "fp16".
         patience: stop after so many epochs without a better one.
@@ -138,6 +151,15 @@ def train(
         "encoder": Path(encoder).name,
         "frozen blocks": frozen_blocks,
         **({"layer decay": layer_decay} if layer_decay != 1 else {}),
+        **{
+            name.replace("_", " "): value
+            for name, value in (
+                ("link_loss", link_loss),
+                ("link_noise", link_noise),
+                ("vector_dropout", vector_dropout),
+            )
+            if value
+        },
         **({"epochs a thawed block": unfreeze_epochs} if unfreeze_epochs is not None else {}),
         "epochs": epochs,
         "batch size": batch_size,
@@ -154,25 +176,29 @@ def train(
         rates["encoder.knowledge"] = knowledge_learning_rate
     if getattr(model.network, "facts", None) is not None:
         rates["facts"] = knowledge_learning_rate
+    knowledge_attention = getattr(getattr(model.network, "encoder", None), "knowledge", None)
+    if knowledge_attention is not None:
+        knowledge_attention.link_noise, knowledge_attention.vector_dropout = link_noise, vector_dropout
     data = model.training_data(corpus.train)
-    history = fit(
-        model.network,
-        data.examples,
-        data.collate,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rates=rates,
-        accumulation=accumulation,
-        precision=precision,
-        seed=seed,
-        device=device,
-        evaluate=model.scorer(corpus.dev) if corpus.dev else None,
-        patience=patience,
-        folder=None if out is None else _checkpoints(Path(out), corpus, plan, settings, table),
-        checkpoint_seconds=60,
-        before_epoch=None if unfreeze_epochs is None else gradual_unfreezing(loaded, unfreeze_epochs),
-        progress=progress,
-    )
+    with _linking_loss(model.network, knowledge_attention, link_loss):
+        history = fit(
+            model.network,
+            data.examples,
+            data.collate,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rates=rates,
+            accumulation=accumulation,
+            precision=precision,
+            seed=seed,
+            device=device,
+            evaluate=model.scorer(corpus.dev) if corpus.dev else None,
+            patience=patience,
+            folder=None if out is None else _checkpoints(Path(out), corpus, plan, settings, table),
+            checkpoint_seconds=60,
+            before_epoch=None if unfreeze_epochs is None else gradual_unfreezing(loaded, unfreeze_epochs),
+            progress=progress,
+        )
     if unfreeze_epochs is not None:
         loaded.freeze_blocks(0)
     model.network.eval()
@@ -190,6 +216,24 @@ def train(
         for left in Path(out).parent.glob(f".{Path(out).name}.training-*"):
             shutil.rmtree(left, ignore_errors=True)
     return model
+
+
+@contextmanager
+def _linking_loss(network: nn.Module, attention: KnowledgeAttention | None, weight: float) -> Iterator[None]:
+    """Add the loss of the links to that of the task, so many times."""
+    if attention is None or not weight:
+        yield
+        return
+
+    def with_links(_network: nn.Module, _batch: Any, output: Any) -> Any:
+        links, attention.link_loss = attention.link_loss, None
+        return output if links is None or output.loss is None else replace(output, loss=output.loss + weight * links)
+
+    hook = network.register_forward_hook(with_links)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _table(
