@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from fusion.quickstart import run_quickstart
     from fusion.relations import RelationModel
     from fusion.rendering import Display, display
+    from fusion.swapping import Gate, SwapReport, gate, swap_graph
     from fusion.tagging import TaggingModel
-    from fusion.tasks import load
+    from fusion.tasks import load, read_items
     from fusion.training import train
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Explanation",
     "FusedEncoder",
     "FusedModel",
+    "Gate",
     "Knowledge",
     "KnowledgeAttention",
     "KnowledgeTable",
@@ -41,17 +43,21 @@ __all__ = [
     "QuestionModel",
     "RelationModel",
     "Reliability",
+    "SwapReport",
     "TaggingModel",
     "compare_models",
     "display",
+    "gate",
     "load",
     "load_corpus",
     "load_labelled",
     "load_questions",
     "measure",
     "pretrain",
+    "read_items",
     "reliability",
     "run_quickstart",
+    "swap_graph",
     "train",
 ]
 
@@ -63,6 +69,7 @@ _HOMES = {
     "Explanation": "explanation",
     "FusedEncoder": "model",
     "FusedModel": "model",
+    "Gate": "swapping",
     "Knowledge": "attention",
     "KnowledgeAttention": "attention",
     "KnowledgeTable": "knowledge",
@@ -70,17 +77,21 @@ _HOMES = {
     "QuestionModel": "questions",
     "RelationModel": "relations",
     "Reliability": "confidence",
+    "SwapReport": "swapping",
     "TaggingModel": "tagging",
     "compare_models": "evaluation",
     "display": "rendering",
+    "gate": "swapping",
     "load": "tasks",
     "load_corpus": "corpora",
     "load_labelled": "label_corpora",
     "load_questions": "question_corpora",
     "measure": "evaluation",
     "pretrain": "pretraining",
+    "read_items": "tasks",
     "reliability": "confidence",
     "run_quickstart": "quickstart",
+    "swap_graph": "swapping",
     "train": "training",
 }
 

@@ -11,6 +11,7 @@ from fusion.cli_annotate import annotate, explain
 from fusion.cli_evaluate import evaluate
 from fusion.cli_link import link
 from fusion.cli_methods import augment, pretrain
+from fusion.cli_swap import swap
 from kg.cli import build, diff, export, update
 from kg.cli_query import app_query
 from loaders.errors import MedgraftError
@@ -36,6 +37,7 @@ app.command("explain")(explain)
 app.command("evaluate")(evaluate)
 app.command("augment")(augment)
 app.command("pretrain")(pretrain)
+app.command("swap")(swap)
 app.add_typer(app_query, name="query")
 
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows a step; documents for relations, questions for qa.")]

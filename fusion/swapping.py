@@ -19,7 +19,7 @@ from fusion.knowledge import GraphTables, KnowledgeTable
 from fusion.model import FusedModel
 from kg import Embeddings, Linker
 from loaders.errors import MedgraftError
-from loaders.records import Document
+from loaders.records import Document, Question
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,27 @@ class SwapReport:
     unknown_relations: dict[str, int]
     unknown_types: dict[str, int]
 
+    def __str__(self) -> str:
+        lines = [
+            f"{self.kept:,} concepts kept, {self.new:,} new ({self.placed:,} placed by their facts), {self.gone:,} gone"
+        ]
+        for what, words in (("relation", self.unknown_relations), ("type", self.unknown_types)):
+            if words:
+                shown = ", ".join(f"{word} ({count:,})" for word, count in sorted(words.items()))
+                lines.append(f"not known to the model, by {what}: {shown}")
+        return "\n".join(lines)
+
 
 @dataclass(frozen=True)
 class Gate:
-    """Predictions before and after: how many documents agree, and the ids of those that do not."""
+    """Predictions before and after: how many documents or questions, and the ids of those predicted otherwise."""
 
     documents: int
     changed: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.changed[:10]) + (", ..." if len(self.changed) > 10 else "")
+        return f"predictions changed in {len(self.changed)} of {self.documents}" + (f": {shown}" if shown else "")
 
     def check(self, most: int = 0) -> None:
         """Raise a MedgraftError if more documents changed than may."""
@@ -102,15 +116,21 @@ def swap_graph(
     return replace(model, table=table, linker=linker), report
 
 
-def gate(before: FusedModel[Any], after: FusedModel[Any], documents: Sequence[Document]) -> Gate:
-    """Predict with both models and compare spans, types, concepts and relations; scores may differ."""
-    pairs = zip(before.pipe(documents), after.pipe(documents), strict=True)
-    return Gate(len(documents), tuple(a.id for a, b in pairs if _said(a) != _said(b)))
+def gate(before: FusedModel[Any], after: FusedModel[Any], items: Sequence[Document] | Sequence[Question]) -> Gate:
+    """Predict with both models and compare mentions, concepts, relations, labels or answers; scores may differ."""
+    pairs = zip(before.pipe(items), after.pipe(items), strict=True)
+    return Gate(len(items), tuple(a.id for a, b in pairs if _said(a) != _said(b)))
 
 
-def _said(document: Document) -> tuple[Any, ...]:
-    mentions = tuple((m.start, m.end, m.type, m.concept_id) for m in document.mentions)
-    return mentions, frozenset((r.head, r.relation, r.tail) for r in document.relations)
+def _said(item: Document | Question) -> tuple[Any, ...]:
+    if isinstance(item, Question):
+        return item.answer, item.spans
+    mentions = tuple((m.start, m.end, m.type, m.concept_id) for m in item.mentions)
+    return (
+        mentions,
+        frozenset((r.head, r.relation, r.tail) for r in item.relations),
+        {label.name for label in item.labels},
+    )
 
 
 @dataclass

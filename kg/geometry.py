@@ -49,6 +49,8 @@ def expected(model: str, side: Side, given: torch.Tensor, relation: torch.Tensor
 
 def scores_of_pairs(model: str, p: int, places: torch.Tensor, concepts: torch.Tensor) -> torch.Tensor:
     """Score of each place against its own concept: shapes (..., width) to (...)."""
+    if model in DISTANCES and p == 1:  # twice as fast as `vector_norm`
+        return -(places - concepts).abs().sum(-1)
     if model in DISTANCES:
         return -torch.linalg.vector_norm(places - concepts, ord=p, dim=-1)
     return (places * concepts).sum(-1)

@@ -114,6 +114,14 @@ class NearestIndex:
         return scores
 
 
+def manhattan(queries: Vectors, vectors: Vectors) -> Vectors:
+    """L1 distances, shape (queries, vectors): several times as fast as torch's `cdist`."""
+    found: Vectors = faiss.pairwise_distances(
+        np.ascontiguousarray(queries), np.ascontiguousarray(vectors), metric=faiss.METRIC_L1
+    )
+    return found
+
+
 def _cells(vectors: Vectors, exact: faiss.Index) -> tuple[faiss.Index, float]:
     """An inverted file that searches as many cells as the wanted recall takes, and the recall."""
     number = max(1, min(4096, int(4 * len(vectors) ** 0.5), len(vectors) // 39))

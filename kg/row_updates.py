@@ -9,7 +9,11 @@ occur more than once are added up, and the update is written back to these rows 
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+
+_FEW = 64  # rows of a table whose gradient is a product of matrices
 
 
 class FetchedRows:
@@ -18,29 +22,49 @@ class FetchedRows:
     Args:
         weight: the table, shape (rows, width).
         ids: rows of the table, in any shape; `vectors` gives the vectors of each in that shape and (width,).
+        places: room for one number a row of the table, with anything in it, on the CPU.
     """
 
-    def __init__(self, weight: torch.nn.Parameter, *ids: torch.Tensor) -> None:
+    def __init__(self, weight: torch.nn.Parameter, *ids: torch.Tensor, places: NDArray[np.int64]) -> None:
         self.weight = weight
-        self._flat = torch.cat([rows.reshape(-1) for rows in ids])
-        self._leaf = weight.detach().index_select(0, self._flat).requires_grad_()
-        parts = self._leaf.split([rows.numel() for rows in ids])
-        self.vectors = [part.view(*rows.shape, -1) for part, rows in zip(parts, ids, strict=True)]
+        self._places = places
+        self._ids = [rows.reshape(-1) for rows in ids]
+        self._leaves = [weight.detach().index_select(0, rows).requires_grad_() for rows in self._ids]
+        self.vectors = [leaf.view(*rows.shape, -1) for leaf, rows in zip(self._leaves, ids, strict=True)]
 
     def gradient(self) -> None:
-        """Set `weight.grad` to the row-sparse gradient, each row once."""
-        of_each = self._leaf.grad
-        if of_each is None:
+        """Set `weight.grad` to the gradient: row-sparse, each row once, or dense where most rows will have one."""
+        gradients = [leaf.grad for leaf in self._leaves]
+        if all(gradient is None for gradient in gradients):
             return
-        rows, place = torch.unique(self._flat, return_inverse=True)
-        summed = of_each.new_zeros(len(rows), of_each.shape[1])
-        summed.scatter_add_(0, place[:, None].expand_as(of_each), of_each)
+        if len(self.weight) <= _FEW:
+            self.weight.grad = torch.zeros_like(self.weight)
+            for rows, gradient in zip(self._ids, gradients, strict=True):
+                if gradient is not None:
+                    one_hot = torch.zeros(len(self.weight), len(rows), device=rows.device, dtype=gradient.dtype)
+                    self.weight.grad.addmm_(one_hot.scatter_(0, rows[None], 1), gradient)
+            return
+        rows, place = self._distinct(torch.cat(self._ids))
+        summed = self.weight.new_zeros(len(rows), self.weight.shape[1])
+        for part, gradient in zip(place.split([len(ids) for ids in self._ids]), gradients, strict=True):
+            if gradient is not None:
+                summed.scatter_add_(0, part[:, None].expand_as(gradient), gradient)
         if self.weight.device.type == "mps":  # no sparse tensors there
             self.weight.grad = torch.zeros_like(self.weight).index_copy_(0, rows, summed)
             return
         self.weight.grad = torch.sparse_coo_tensor(
             rows[None], summed, self.weight.shape, is_coalesced=True, check_invariants=False
         )
+
+    def _distinct(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each row once, and where each of `ids` is among them; on the CPU without sorting."""
+        if ids.device.type != "cpu":
+            return torch.unique(ids, return_inverse=True)
+        given, numbers = ids.numpy(), np.arange(len(ids))
+        self._places[given] = numbers  # of a row that occurs often one number stays
+        kept = self._places[given]
+        first = kept == numbers
+        return torch.from_numpy(given[first]), torch.from_numpy((np.cumsum(first) - 1)[kept])
 
 
 class RowAdagrad(torch.optim.Optimizer):
@@ -66,10 +90,15 @@ class RowAdagrad(torch.optim.Optimizer):
                 if "sum" not in state:
                     state["sum"] = torch.zeros_like(weight)
                 sparse = weight.grad.is_sparse
-                rows = weight.grad._indices()[0] if sparse else torch.arange(len(weight), device=weight.device)
-                gradient = weight.grad._values() if sparse else weight.grad
+                if not sparse:
+                    state["sum"].addcmul_(weight.grad, weight.grad)
+                    weight.addcdiv_(weight.grad, state["sum"].sqrt().add_(group["eps"]), value=-group["lr"])
+                    continue
+                rows, gradient = weight.grad._indices()[0], weight.grad._values()
                 places = rows[:, None].expand_as(gradient)
                 state["sum"].scatter_add_(0, places, gradient * gradient)
                 root = state["sum"].index_select(0, rows).sqrt_().add_(group["eps"])
-                weight.scatter_add_(0, places, gradient.div(root).mul_(-group["lr"]))
+                weight.scatter_add_(
+                    0, places, gradient.div_(root).mul_(-group["lr"])
+                )  # the gradient is not needed again
         return None

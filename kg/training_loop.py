@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kg.checkpoints import State, epoch_seed, weights_of
 from kg.geometry import expected, scores_of_all, scores_of_pairs
@@ -100,7 +101,8 @@ def train(
 def _loop(settings: Settings, factory: Any, device: torch.device) -> Any:
     """PyKEEN's training loop around its model, with row-sparse updates."""
     model = _model(settings, factory).to(device)
-    return _row_sparse_loop(settings)(
+    places = np.zeros(max(factory.num_entities, factory.num_relations), np.int64)
+    return _row_sparse_loop(settings, device, places)(
         model=model,
         triples_factory=factory,
         optimizer=RowAdagrad(model.get_grad_params(), lr=settings.learning_rate),
@@ -140,7 +142,7 @@ def _small_normal_(tensor: torch.Tensor) -> torch.Tensor:
     return torch.nn.init.normal_(tensor, std=0.1)
 
 
-def _row_sparse_loop(settings: Settings) -> type:
+def _row_sparse_loop(settings: Settings, device: torch.device, places: NDArray[np.int64]) -> type:
     """PyKEEN's sLCWA loop, but for how a batch is put together, scored and turned into a gradient."""
     from pykeen.training import SLCWATrainingLoop
     from pykeen.triples.instances import BatchedSLCWAInstances
@@ -177,12 +179,12 @@ def _row_sparse_loop(settings: Settings) -> type:
             return DataLoader(instances, batch_size=None, pin_memory=kwargs["pin_memory"])
 
         def _process_batch(self, batch: Any, start: int, stop: int, *_: object, **__: object) -> Any:
-            on_device = {name: values.to(self.model.device, non_blocking=True) for name, values in batch.items()}
-            positives, negatives = on_device["positives"], on_device["negatives"]
             tables = weights_of(self.model)
+            on_device = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
+            positives, negatives = on_device["positives"], on_device["negatives"]
             self.fetched = [
-                FetchedRows(tables[0], positives[:, 0], positives[:, 2], negatives),
-                FetchedRows(tables[1], positives[:, 1]),
+                FetchedRows(tables[0], positives[:, 0], positives[:, 2], negatives, places=places),
+                FetchedRows(tables[1], positives[:, 1], places=places),
             ]
             (heads, tails, wrong), (relations,) = (rows.vectors for rows in self.fetched)
             score = _score_shared if shared else _score_own
@@ -190,7 +192,7 @@ def _row_sparse_loop(settings: Settings) -> type:
             return self.model.loss.process_slcwa_scores(positive_scores=right[:, None], negative_scores=of_wrong)
 
         def _forward_pass(self, *args: Any, **kwargs: Any) -> float:
-            kind = self.model.device.type
+            kind = device.type
             with torch.autocast(kind, torch.bfloat16, enabled=settings.mixed_precision and kind != "mps"):
                 loss: float = super()._forward_pass(*args, **kwargs)
             for rows in self.fetched:

@@ -1,6 +1,7 @@
 """Knowledge attention: exactness where nothing is linked, and agreement with a slow loop where something is."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -242,3 +243,46 @@ def test_nil_is_exact_under_autocast_too(dtype: torch.dtype) -> None:
     nil = given_knowledge.without(candidates=torch.ones_like(given_knowledge.candidate_mask))
     with torch.autocast("cpu", dtype=dtype):
         assert torch.equal(model(hidden, nil), hidden)
+
+
+def test_the_linking_loss_is_the_cross_entropy_of_nil_and_the_candidates() -> None:
+    plain = {"mention_dropout": 0.0, "sentence_dropout": 0.0}
+    model, hidden, base = layer(**plain).train(), states(3, 8), knowledge(SPANS)
+    there = base.candidate_mask.any(dim=1)
+    target = torch.where(there, base.candidate_mask.double().argmax(dim=1) + 1, -1)
+    target[there.nonzero()[0]] = 0
+    model(hidden, replace(base, target=target))
+    weights = model.mentions(hidden, base)[1]
+    expected = [-float(weights[m, t].log()) for m, t in enumerate(target.tolist()) if t >= 0]
+    assert model.link_loss is not None
+    assert float(model.link_loss) == pytest.approx(sum(expected) / len(expected))
+    model(hidden, base)
+    assert model.link_loss is None
+
+
+def test_a_swapped_link_has_nil_as_its_right_answer() -> None:
+    plain = {"mention_dropout": 0.0, "sentence_dropout": 0.0}
+    model, hidden, base = layer(**plain, link_noise=1.0).train(), states(3, 8), knowledge(SPANS)
+    base = replace(base, candidate_mask=torch.ones_like(base.candidate_mask), target=torch.ones(len(SPANS)).long())
+    torch.manual_seed(0)
+    model(hidden, base)
+    torch.manual_seed(0)
+    swapped = model._swap_links(base)
+    moved = (swapped.candidates != base.candidates).any(dim=1)
+    assert moved.any() and (swapped.target[moved] == 0).all()
+    weights = model.mentions(hidden, swapped)[1].gather(1, swapped.target[:, None])
+    assert model.link_loss is not None
+    assert float(model.link_loss) == pytest.approx(float(-weights.log().mean()))
+
+
+def test_vector_dropout_leaves_a_concept_its_type_in_training_only() -> None:
+    plain = {"mention_dropout": 0.0, "sentence_dropout": 0.0}
+    model, hidden, base = layer(**plain, vector_dropout=1.0), states(3, 8), knowledge(SPANS)
+    base = replace(base, fact_mask=torch.zeros_like(base.fact_mask))
+    kept = model(hidden, base)
+    with torch.no_grad():
+        without_bias = layer(**plain)
+        without_bias.concept.weight.zero_()
+        without_bias.concept.bias.zero_()
+    torch.testing.assert_close(model.train()(hidden, base), without_bias(hidden, base))
+    assert not torch.allclose(kept, without_bias(hidden, base))

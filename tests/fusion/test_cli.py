@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import fusion
 import kg
 from fusion.cli import main
 from loaders import read_documents, read_questions
+from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
 PUBTATOR = "".join(
@@ -49,6 +51,19 @@ def trained(tiny_graph: Path, encoder_folder: Callable[[str], Path], tmp_path_fa
     for command in commands:
         assert medgraft(*command) == 0
     return folder
+
+
+def test_swap_writes_the_model_over_another_graph_if_the_gate_lets_it(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kg.build([TINY / "tiny.obo"], tmp_path / "graph")  # without the diseases and genes
+    given = ["swap", trained / "model", "--graph", tmp_path / "graph", "--embeddings", trained / "embeddings"]
+    gate = ["--gate", trained / "train.txt", "--most", 4]
+    code, out, _ = run(capsys, *given, *gate, "--out", tmp_path / "swapped")
+    assert code == 0 and " gone" in out and "predictions changed in " in out
+    assert fusion.load(tmp_path / "swapped").table.fingerprint == kg.connect(tmp_path / "graph").fingerprint
+    code, out, _ = run(capsys, *given, "--out", tmp_path / "swapped", "--json")
+    assert code == 0 and json.loads(out)["gone"] > 0
 
 
 def test_the_commands_work_one_after_the_other(

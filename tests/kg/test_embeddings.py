@@ -154,15 +154,17 @@ def test_scores_are_those_of_pykeen(name, p):
             torch.testing.assert_close(of_answer, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_row_updates_are_those_of_torchs_adagrad():
+@pytest.mark.parametrize("size", [20, 200])
+def test_row_updates_are_those_of_torchs_adagrad(size):
+    """Of a small table, whose gradient is dense, and of a large one."""
     generator = torch.Generator().manual_seed(0)
-    start = torch.randn(20, 4, generator=generator)
+    start = torch.randn(size, 4, generator=generator)
     ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
     own, judge = RowAdagrad([ours], lr=0.3), torch.optim.Adagrad([theirs], lr=0.3)
     for _ in range(5):
         heads = torch.randint(12, (7,), generator=generator)
         wrong = torch.randint(12, (7, 3), generator=generator)
-        rows = FetchedRows(ours, heads, wrong)
+        rows = FetchedRows(ours, heads, wrong, places=np.full(len(ours), 7))
         for optimizer, (h, w) in ((own, rows.vectors), (judge, (theirs[heads], theirs[wrong]))):
             optimizer.zero_grad()
             ((h[:, None] * w).sum(-1) ** 2).sum().backward()
@@ -179,8 +181,8 @@ def test_one_step_is_the_step_of_pykeens_own_loop(sampler):
     from pykeen.triples import CoreTriplesFactory
 
     settings = Settings("TransE", 6, 2, "marginranking", 1.0, sampler, 3, 1, 300, 0.3, 0)
-    triples = torch.stack([torch.randint(n, (300,)) for n in (40, 2, 40)], dim=1)
-    factory = CoreTriplesFactory(triples, num_entities=40, num_relations=2)
+    triples = torch.stack([torch.randint(n, (300,)) for n in (140, 2, 140)], dim=1)
+    factory = CoreTriplesFactory(triples, num_entities=140, num_relations=2)
     loop = training_loop._loop(settings, factory, torch.device("cpu"))
     loop.model.reset_parameters_()
     (batch,) = loop._create_training_data_loader(
