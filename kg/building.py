@@ -175,7 +175,10 @@ def write_merged(
     with _stage("merging"), closing(state):
         content = merge(_without_state(batches, state), folder, mappings)
     if not content.counts["concepts"]:
-        raise MedgraftError(f"no concepts in {', '.join(a.path.name for a in accounts)}; nothing to build")
+        raise MedgraftError(
+            f"no concepts in {', '.join(a.path.name for a in accounts)}; give the sources that define them too: facts "
+            "alone make no graph"
+        )
     manifest = describe(content, _inputs(accounts), {**options.given(), "mappings": mappings})
     write_manifest(folder, manifest)
     return manifest

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def serve(path: str) -> None:
         linker = kg.Linker.load(given["linker"])
     else:
         with kg.connect(given["graph"]) as graph:
-            linker = kg.Linker.build(graph, keep=given["keep"], nested=given["setting"])
+            linker = kg.Linker.build(graph, keep=given["keep"], **given["setting"])
     sys.stdout.write(json.dumps({"build_seconds": time.perf_counter() - start}) + "\n")
     sys.stdout.flush()
     found: list[Any]
@@ -129,7 +130,7 @@ def serve(path: str) -> None:
 
 
 def hpo(work: Path) -> Figures:
-    """HPO on GSC+: the setting for nesting chosen on the 22 dev documents, then the test documents once, with peers."""
+    """HPO on GSC+: nesting and abbreviations chosen on the 22 dev documents, then test once, with peers."""
     graph, keep, retired = _hpo_graph(work)
     dev = list(read_gsc(DATA / "text/gsc_plus/GSCplus_dev_gold.tsv"))
     test = list(read_gsc(DATA / "text/gsc_plus/GSCplus_test_gold.tsv"))[: 60 if small() else None]
@@ -143,16 +144,26 @@ def hpo(work: Path) -> Figures:
         return flat
 
     figures: Figures = {"dev": {}, "test": {}, "speed": {}}
-    for setting in _nestings():
-        linker = kg.Linker.build(graph, keep=keep, nested=setting)
-        figures["dev"][str(setting)] = scores(dev, _linked(linker, dev))
-        figures["test"][f"medgraft, nested {setting}"] = scores(test, _linked(linker, test))
-    chosen = max(_nestings(), key=lambda s: figures["dev"][str(s)]["strict f1"])
-    figures["chosen on dev"] = str(chosen)
     linker = kg.Linker.build(graph, keep=keep)
+    settings = {
+        f"nested {nested}{'' if abbreviations else ', no abbreviations'}": {
+            "nested": nested,
+            "abbreviations": abbreviations,
+        }
+        for nested in (False, True, "kinds")
+        for abbreviations in (True, False)
+    }
+    for name, changed in settings.items():
+        linker.settings = replace(linker.settings, **changed)
+        figures["dev"][name] = scores(dev, _linked(linker, dev))
+    chosen = max(settings, key=lambda name: figures["dev"][name]["strict f1"])
+    figures["chosen on dev"] = chosen
+    for name in ("nested False", "nested True", chosen):
+        linker.settings = replace(linker.settings, **settings[name])
+        figures["test"][f"medgraft, {name}"] = scores(test, _linked(linker, test))
     names = [(id, name) for id, aliases in linker.names().items() for name in aliases]
     given = {"names": names, "texts": [d.text for d in test], "folder": str(work), "obo": str(_hp_obo())}
-    given |= {"graph": str(work / "hpo"), "keep": sorted(keep), "setting": chosen, "nested": True}
+    given |= {"graph": str(work / "hpo"), "keep": sorted(keep), "setting": settings[chosen], "nested": True}
     with runners(("medgraft", *PEERS), given, work) as started:
         for _ in range(ROUNDS):
             for runner in started.values():
@@ -198,7 +209,7 @@ def ablation(work: Path) -> Figures:
         arms["without coherence"] = ({}, {"coherence": False})
     figures: Figures = {}
     for name, (build, pipe) in arms.items():
-        linker = kg.Linker.build(graph, keep=keep, nested=_nestings()[-1], **build)
+        linker = kg.Linker.build(graph, keep=keep, nested="kinds", **build)
         for part, gold in parts.items():
             found = evaluate_linking(gold, _linked(linker, gold, **pipe), keep=keep, retired=retired)
             figures.setdefault(name, {})[part] = {n: getattr(found, n).f1 for n in ("strict", "overlap", "document")}
@@ -325,10 +336,6 @@ def candidates(work: Path) -> Figures:
     ]
     table(f"Candidates over {len(names):,} names", ("index", "recall@10", "mentions/s", "peak GB"), rows)
     return figures
-
-
-def _nestings() -> list[Any]:
-    return [False, True, "kinds"] if "variants" in inspect.signature(kg.Linker.build).parameters else [False, True]
 
 
 def _hp_obo() -> Path:
