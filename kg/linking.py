@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kg.linking_pipe import LinkerComponent
 
 _REMEMBERED = 100_000  # a bound for endless streams of text
+_WEIGHED = 5  # candidates that match of which context and coherence choose, however few are asked for
 _EXCHANGED, _LEFT_OUT = 0.05, 0.15  # what a hit loses
 
 
@@ -369,6 +370,8 @@ class Linker:
             concept = int(self._concept[hit.row])
             if concept not in ranked:
                 ranked[concept] = self._matched(concept, hit, alias)
+        if len(ranked) >= k:  # what is only spelled alike comes after what matches
+            return tuple((candidate, concept) for concept, candidate in islice(ranked.items(), max(k, _WEIGHED)))
         wanted = 4 * k
         names, scores = self._nearest(text, wanted)
         alike = self._alike(names, scores)

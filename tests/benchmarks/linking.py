@@ -120,7 +120,9 @@ def serve(path: str) -> None:
         if given.get("linker"):
             found = [[(0, 0, c.concept_id) for c in of] for of in linker.candidates_batch(given["texts"], k=10)]
         else:
-            found = [[(m.start, m.end, m.concept_id) for m in document] for document in linker.pipe(given["texts"])]
+            found = [
+                [(m.start, m.end, m.concept_id) for m in document] for document in linker.pipe(given["texts"], k=1)
+            ]
         seconds = time.perf_counter() - start
         peak = peak_gb()
         sys.stdout.write(

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -153,6 +154,14 @@ def test_a_text_is_linked_the_same_alone_and_in_any_batch(linker):
         for a, b in zip(fresh.pipe(TEXTS * 3, batch_size=batch_size), alone * 3, strict=True):
             assert a == b and [m.candidates for m in a] == [m.candidates for m in b]
     assert [d.id for d in linker.pipe(TEXTS, ids="abcde")] == list("abcde")
+
+
+def test_fewer_candidates_change_no_link(linker):
+    fresh = Linker.build(graph_of(CONCEPTS, SYNONYMS))
+    for text in TEXTS:
+        few, many = fresh(text, k=1), linker(text, k=5)
+        assert [replace(m, candidates=()) for m in few] == [replace(m, candidates=()) for m in many]
+        assert [m.candidates for m in few] == [m.candidates[:1] for m in many]
 
 
 def test_types_languages_and_keep_choose_what_is_linked_to():
