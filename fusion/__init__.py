@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fusion.attention import Knowledge, KnowledgeAttention
     from fusion.classification import ClassificationModel
     from fusion.confidence import Reliability, reliability
+    from fusion.context import EncoderContext
     from fusion.corpora import Corpus, load_corpus
     from fusion.evaluation import compare_models, measure
     from fusion.explanation import Effect, Explanation
@@ -32,6 +33,7 @@ __all__ = [
     "Corpus",
     "Display",
     "Effect",
+    "EncoderContext",
     "Explanation",
     "FusedEncoder",
     "FusedModel",
@@ -66,6 +68,7 @@ _HOMES = {
     "Corpus": "corpora",
     "Display": "rendering",
     "Effect": "explanation",
+    "EncoderContext": "context",
     "Explanation": "explanation",
     "FusedEncoder": "model",
     "FusedModel": "model",

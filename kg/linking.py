@@ -26,7 +26,7 @@ from kg.alias_index import AliasIndex
 from kg.alias_table import alias_keys, alias_table, distinct_spellings, select_concepts
 from kg.assertion import mark_assertions
 from kg.dictionary import GAP, Dictionary, Hit
-from kg.disambiguation import ContextScorer, Hierarchy, collapse, weigh
+from kg.disambiguation import MARGIN, ContextScorer, Hierarchy, collapse, weigh
 from kg.linker_files import LinkerFiles, read_linker, write_linker
 from kg.linking_confidence import Confidence, fit
 from kg.mentions import Place, Settings, find_mentions
@@ -178,7 +178,7 @@ class Linker:
             ids: Of the documents; empty strings if not given.
             k: Candidates of each mention.
             batch_size: Texts whose candidates are sought together.
-            context: Scores candidates against the text, for instance by an encoder.
+            context: Scores candidates against the text where spelling leaves a choice; `fusion.EncoderContext` does.
             coherence: Prefer candidates that are near to the document's other concepts in the graph.
             collapsed: Leave out candidates that are above a better one in the hierarchy.
         """
@@ -333,12 +333,17 @@ class Linker:
         ]
         others: set[int] = set().union(*certain)
         spans = [(place.start, place.end) for place in places]
-        scores = context(text, spans, [[c.concept_id for c in found] for found in plain]) if context else None
+        # The context is asked only where it can decide.
+        asked = [n for n, found in enumerate(plain) if len(found) > 1 and found[0].score - found[1].score <= MARGIN]
+        scores: dict[int, Sequence[float]] = {}
+        if context is not None and asked:
+            ids = [[c.concept_id for c in plain[n]] for n in asked]
+            scores = dict(zip(asked, context(text, [spans[n] for n in asked], ids), strict=True))
         return [
             weigh(
                 plain[n],
                 [row for _, row in ranked[n]],
-                None if scores is None else scores[n],
+                scores.get(n),
                 others - certain[n],
                 self._hierarchy if coherence and not certain[n] else None,
             )
