@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip
 UV_VERSION := 0.13.9
 
-.PHONY: quickstart test lint format lock bench-graph bench-linking bench-embeddings clean
+.PHONY: quickstart test lint format lock bench-graph bench-linking bench-embeddings bench-fusion clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/medgraft quickstart
@@ -25,6 +25,9 @@ bench-embeddings: $(VENV)/.dev
 
 bench-graph: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.graph
+
+bench-fusion: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks.fusion
 
 bench-linking: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.linking
