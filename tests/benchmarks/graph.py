@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.conftest import Neo4jHome, Neo4jServer
 
 SEED = 0
-SCALES = (3_000, 10_000, 30_000) if small() else (100_000, 300_000, 1_000_000)
+SCALES = (1_000, 3_000, 10_000) if small() else (100_000, 300_000, 1_000_000)
 LOADED = SCALES[0]  # concepts loaded into Neo4j row by row
 REPEATS = int(os.environ.get("REPEATS", 1 if small() else 2))  # of the build
 FULL_UMLS = 3_400_000  # concepts of a full release, for the extrapolation
@@ -282,7 +282,7 @@ def faults(work: Path) -> Figures:
     """kill -9 at random moments of build and update: see tests.benchmarks.faults."""
     from tests.benchmarks.faults import run
 
-    figures: Figures = run(work, times=3 if small() else 20, seed=SEED)
+    figures: Figures = run(work, times=1 if small() else 20, seed=SEED, concepts=1_000 if small() else 5_000)
     rows = [
         [what, *(found.get(key, "") for key in ("kills", "earlier_graph_in_use", "left_unfinished"))]
         for what, found in figures.items()
@@ -296,7 +296,7 @@ def fuzz(work: Path) -> Figures:
     """Mutated files over all readers: see tests.benchmarks.fuzz."""
     from tests.benchmarks.fuzz import run
 
-    figures: Figures = run(files=500 if small() else 10_000, seed=SEED)
+    figures: Figures = run(files=130 if small() else 10_000, seed=SEED)
     table("Mutated files", ("what", "value"), list(figures.items()))
     return figures
 
