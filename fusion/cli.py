@@ -277,6 +277,7 @@ def ablate(
     from fusion.ablation_report import draw_learning_curve, markdown, plain_text
 
     documents = _corpus(task, corpus, dev, test)
+    # Only what is set: every setting is part of the key by which finished runs are known again.
     given: dict[str, Any] = {"link_loss": link_loss, "link_noise": link_noise, "vector_dropout": vector_dropout}
     with kg.connect(graph) as connected:
         compared = run_arms(

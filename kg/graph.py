@@ -23,6 +23,7 @@ from kg.walks import Neighbours, edges_between, reachable, shortest_path
 from loaders.errors import MedgraftError
 from loaders.identifiers import normal_id
 from loaders.records import Concept, Triple
+from loaders.tables import SCHEMAS as READ
 
 if TYPE_CHECKING:
     from kg.networks import Network
@@ -36,13 +37,7 @@ _BATCH = 1_000  # ids in one query
 _SUGGESTIONS = 3
 _NAMESAKES = 100  # concepts that are looked at for a name; those that are called exactly so come first
 _USUAL_DIGITS = 7  # of the number in the ids of OBO ontologies
-_EVIDENCE = pa.schema(
-    [
-        *[(column, pa.string()) for column in ("source", "release")],
-        ("restriction", pa.int64()),
-        *[(column, pa.string()) for column in ("licence", "evidence")],
-    ]
-)
+_EVIDENCE = READ["sources"].append(pa.field("evidence", pa.string()))
 _FACTS = SCHEMAS["triples"].append(pa.field("head_name", pa.string())).append(pa.field("tail_name", pa.string()))
 
 _CONCEPTS = """

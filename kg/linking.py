@@ -225,7 +225,7 @@ class Linker:
         if k < 1:
             return [() for _ in texts]
         found = self._candidates([(text, tuple(self._dictionary.lookup(text))) for text in texts], k)
-        return [tuple(candidate for candidate, _ in candidates) for candidates in found]
+        return [tuple(candidate for candidate, _ in candidates[:k]) for candidates in found]
 
     def resolve(self, texts: Sequence[str], k: int = 5) -> list[tuple[str | None, float, tuple[Candidate, ...]]]:
         """For the texts of mentions found elsewhere: concept (None for NIL), probability, and candidates."""
@@ -334,7 +334,7 @@ class Linker:
         others: set[int] = set().union(*certain)
         spans = [(place.start, place.end) for place in places]
         # The context is asked only where it can decide.
-        asked = [n for n, found in enumerate(plain) if len(found) > 1 and found[0].score - found[1].score <= MARGIN]
+        asked = [n for n, found in enumerate(plain) if any(found[0].score - c.score <= MARGIN for c in found[1:])]
         scores: dict[int, Sequence[float]] = {}
         if context is not None and asked:
             ids = [[c.concept_id for c in plain[n]] for n in asked]

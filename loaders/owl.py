@@ -60,7 +60,7 @@ _OTHERS = {
     "@prefix": "Turtle",
     "Prefix:": "Manchester",
 }
-_WRAPPED = re.compile(r"\s*\n[ \t]+")  # a text that goes on in an indented line of the file
+_WRAPPED = re.compile(r"(?<!\s)\s*\n[ \t]+")  # a text that goes on in an indented line of the file
 _CONVERT = "convert it to RDF/XML, OBO or OBO JSON first (`robot convert`)"
 
 
@@ -265,7 +265,7 @@ def _id(iri: str) -> str:
 
 
 def _value(element: Element) -> str:
-    """What a property says: the IRI it points to, or its text with single blanks for line breaks."""
+    """What a property says: the IRI it points to, or its text, put together where it is wrapped."""
     return element.get(f"{_RDF}resource") or _WRAPPED.sub(" ", element.text or "").strip()
 
 

@@ -180,6 +180,7 @@ class _Release:
         for whole, some in parts.items():
             if _base(whole) in self.files:
                 continue
+            some.sort(key=lambda file: file.name)
             ends = [file.name.removeprefix(f"{whole}.")[:2] for file in some]
             expected = [f"{one}{other}" for one in ascii_lowercase for other in ascii_lowercase][: len(ends)]
             if ends != expected:

@@ -162,6 +162,7 @@ def test_fewer_candidates_change_no_link(linker):
         few, many = fresh(text, k=1), linker(text, k=5)
         assert [replace(m, candidates=()) for m in few] == [replace(m, candidates=()) for m in many]
         assert [m.candidates for m in few] == [m.candidates[:1] for m in many]
+    assert [c.concept_id for c in fresh.candidates("seizure", k=1)] == ["DIS:1"]  # of two concepts of that name
 
 
 def test_types_languages_and_keep_choose_what_is_linked_to():
