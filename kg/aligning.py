@@ -10,7 +10,6 @@ and ComplEx, whose relations act on each dimension for itself, the scores; for t
 """
 
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -19,19 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from kg.geometry import Side, expected, scores_of_all, scores_of_pairs
-from kg.vectors import Embeddings, Rows, Vectors, integer_triples
+from kg.triples import Rows, TripleGraph, integer_triples, read_integer_graph
+from kg.vectors import Embeddings, Vectors
 from loaders.errors import MedgraftError
 
 _STEPS, _RATE, _NEGATIVES = 30, 0.05, 64
-
-
-class TripleGraph(Protocol):
-    """A graph, as far as this needs it."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    def table(self, name: str) -> pa.Table: ...
 
 
 def extend_embeddings(
@@ -49,15 +40,20 @@ def extend_embeddings(
         triples: place new concepts by these triples only; all of the graph if None.
         seed: of the wrong answers that the last steps move away from.
     """
-    ids = sorted(graph.table("concepts")["id"].to_pylist())
-    table = graph.table("triples") if triples is None else triples
-    unknown = sorted(set(pc.unique(table["relation"]).to_pylist()) - set(embeddings.relations))
+    whole = read_integer_graph(graph)
+    ids = whole.ids
+    named = whole.relations if triples is None else pc.unique(triples["relation"]).to_pylist()
+    unknown = sorted(set(named) - set(embeddings.relations))
     if unknown:
         raise MedgraftError(
             f"the graph has relations that the embeddings were not trained on, {', '.join(unknown[:5])}; train them "
             "again, with align_to=the old embeddings to stay in their space"
         )
-    rows = integer_triples(table, ids, embeddings.relations)
+    if triples is None:
+        rows = whole.rows
+        rows[:, 1] = np.array([embeddings.relation_to_row[name] for name in whole.relations], np.int64)[rows[:, 1]]
+    else:
+        rows = integer_triples(triples, ids, embeddings.relations)
     old = np.array([embeddings.id_to_row.get(concept_id, -1) for concept_id in ids])
     vectors = np.where(old[:, None] >= 0, embeddings.vectors[old], 0).astype(np.float32)
     placed = old >= 0

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from kg.geometry import Side
+from kg.triples import Triples
 from loaders.errors import MedgraftError
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ class Calibration:
 
 
 def calibrate(
-    embeddings: "Embeddings", dev: pa.Table, known: Sequence[pa.Table] = (), *, limit: int = 2000, seed: int = 0
+    embeddings: "Embeddings", dev: Triples, known: Sequence[Triples] = (), *, limit: int = 2000, seed: int = 0
 ) -> "Embeddings":
     """The same embeddings, with a calibration fitted on development triples.
 
     Args:
         embeddings: which have not seen the development triples.
-        dev: columns head, relation, tail.
+        dev: an Arrow table with head, relation, tail, or integer rows of these, as the embeddings number them.
         known: further true triples, which do not count as wrong answers.
         limit: use a seeded sample of this many development triples.
         seed: of all samples.
@@ -71,7 +71,7 @@ def calibrate(
 
 
 def answers(
-    embeddings: "Embeddings", side: Side, dev: pa.Table, known: Sequence[pa.Table], *, limit: int, seed: int
+    embeddings: "Embeddings", side: Side, dev: Triples, known: Sequence[Triples], *, limit: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """Scores of answers to the questions of held-out triples, whether each is right, and how many it stands for."""
     from kg.ranking import FactIndex

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from kg.stopping import EarlyStopping
 from kg.training_settings import Settings
-from kg.vectors import Rows
+from kg.triples import Rows
 from loaders.errors import MedgraftError
 
 _TABLES = ("concepts", "relations")
@@ -84,7 +84,7 @@ def unfinished_state(out: str | Path | None, settings: Settings, fingerprint: st
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MedgraftError(f"cannot write to {out.parent}: {error.strerror}; choose another output") from error
-    triples = hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()
+    triples = hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
     training = asdict(settings) | {"graph": fingerprint, "triples": triples}
     return State(out.parent / f".{out.name}.unfinished.safetensors", json.dumps(training, sort_keys=True))
 

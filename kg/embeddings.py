@@ -15,13 +15,11 @@ PyKEEN takes seconds to import, so that this happens only in training.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from kg import training_loop
@@ -29,24 +27,16 @@ from kg.aligning import align
 from kg.calibration import calibrate
 from kg.checkpoints import unfinished_state
 from kg.ranking import evaluate_ranking, rank_triples
-from kg.splits import split_triples
+from kg.splits import PARTS, hold_out
 from kg.training_settings import Settings
-from kg.vectors import Embeddings, Rows, Vectors, integer_triples
+from kg.triples import IntegerGraph, Rows, TripleGraph, integer_triples, read_integer_graph
+from kg.vectors import Embeddings, Vectors
 from loaders.errors import MedgraftError
 
 __all__ = ["Embeddings", "train_embeddings"]
 
 _JUDGED = 1000  # development triples that early stopping looks at
 _RANKED = 10_000  # held-out triples that are ranked at the end
-
-
-class TripleGraph(Protocol):
-    """A graph, as far as training needs it."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    def table(self, name: str) -> pa.Table: ...
 
 
 def train_embeddings(
@@ -122,22 +112,20 @@ def train_embeddings(
     )  # fmt: skip
     settings.check()
     where = _device(device)
-    ids = pc.sort_indices(graph.table("concepts")["id"])
-    concept_ids = graph.table("concepts")["id"].take(ids).to_pylist()
-    everything = graph.table("triples").select(["head", "relation", "tail"])
-    relations = sorted(pc.unique(everything["relation"]).to_pylist())
-    if len(everything if triples is None else triples) == 0:
+    whole = read_integer_graph(graph)
+    if triples is not None:
+        whole = replace(whole, rows=integer_triples(triples, whole.ids, whole.relations))
+    if len(whole.rows) == 0:
         raise MedgraftError("the graph has no triples to train on; build it from a source that states relations")
-    train, dev, test = _parts(everything if triples is None else triples, dev, holdout, patience, seed)
-    rows = integer_triples(train, concept_ids, relations)
-    judge = _judge(settings, rows, integer_triples(dev, concept_ids, relations), seed) if patience else None
-    state = unfinished_state(out, settings, graph.fingerprint, rows)
-    sizes = (len(concept_ids), len(relations))
-    trained = training_loop.train(rows, sizes, settings, where, state, checkpoint_seconds, progress, judge)
+    train, judged_by, test = _parts(whole, dev, holdout, patience, seed)
+    judge = _judge(settings, train, judged_by, seed) if patience else None
+    state = unfinished_state(out, settings, graph.fingerprint, train)
+    sizes = (len(whole.ids), len(whole.relations))
+    trained = training_loop.train(train, sizes, settings, where, state, checkpoint_seconds, progress, judge)
     embeddings = Embeddings(
-        concept_ids,
+        whole.ids,
         trained.vectors,
-        relations,
+        whole.relations,
         trained.relation_vectors,
         p=norm,
         fingerprint=graph.fingerprint,
@@ -149,10 +137,10 @@ def train_embeddings(
         embeddings.metrics["dev_mrr"] = [list(check) for check in trained.checks]
     if align_to is not None:
         embeddings = align(embeddings, align_to)
-    if len(dev):
-        embeddings = calibrate(embeddings, dev, [train], seed=seed)
+    if len(judged_by):
+        embeddings = calibrate(embeddings, judged_by, [train], seed=seed)
     if len(test):
-        report = evaluate_ranking(embeddings, test, [train, dev], limit=_RANKED, seed=seed, progress=progress)
+        report = evaluate_ranking(embeddings, test, [train, judged_by], limit=_RANKED, seed=seed, progress=progress)
         embeddings.metrics["ranking"] = report.as_dict()
     if out is not None:
         embeddings.save(out)
@@ -162,20 +150,24 @@ def train_embeddings(
 
 
 def _parts(
-    train: pa.Table, dev: pa.Table | int | float, holdout: int | float, patience: int, seed: int
-) -> tuple[pa.Table, pa.Table, pa.Table]:
+    graph: IntegerGraph, dev: pa.Table | int | float, holdout: int | float, patience: int, seed: int
+) -> tuple[Rows, Rows, Rows]:
     """Triples to train on, to develop with and to test on; each may be empty but the first."""
-    given = not isinstance(dev, int | float)
+    number = dev if isinstance(dev, int | float) else 0
     if not isinstance(dev, int | float) and len(dev) == 0:
         raise MedgraftError(
             "the table of development triples is empty; hold some out with split_triples(table, dev=1000)"
         )
-    if patience and not given and not dev:
+    if patience and isinstance(dev, int | float) and not dev:
         raise MedgraftError("early stopping (patience) needs development triples; give dev=1000 or a table of them")
-    if holdout or (dev and not given):
-        split = split_triples(train, dev=0 if given else dev, test=holdout, seed=seed)
-        return split.train, dev if given else split.dev, split.test
-    return train, dev if given else train.slice(0, 0), train.slice(0, 0)
+    rows, given = graph.rows, np.empty((0, 3), np.int64)
+    if not isinstance(dev, int | float):
+        given = integer_triples(dev, graph.ids, graph.relations)
+    if not (holdout or number):
+        return rows, given, rows[:0]
+    part, _ = hold_out(rows, len(graph.ids), graph.relations, dev=number, test=holdout, seed=seed)
+    train, drawn, test = (rows[part == PARTS.index(name)] for name in ("train", "dev", "test"))
+    return train, np.concatenate([given, drawn]), test
 
 
 def _judge(settings: Settings, train: Rows, dev: Rows, seed: int) -> Callable[[Vectors, Vectors], float]:

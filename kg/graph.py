@@ -86,6 +86,8 @@ class Store(Protocol):
 
     def table(self, name: str) -> pa.Table: ...
 
+    def batches(self, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]: ...
+
     def rows(self, name: str, column: str, values: Sequence[str]) -> pa.Table: ...
 
     def search(self, words: Sequence[str], text: str, k: int) -> list[str]: ...
@@ -355,6 +357,15 @@ class Graph:
         if name not in SCHEMAS:
             raise MedgraftError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
         return self._store.table(name)
+
+    def batches(self, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of a table of the snapshot, batch after batch, for what would not fit into memory at once.
+
+        A folder gives the rows in their order; a server gives them as they come.
+        """
+        if name not in SCHEMAS or not set(columns) <= set(SCHEMAS[name].names):
+            raise MedgraftError(f"no columns {', '.join(columns)} in a table {name!r}")
+        return self._store.batches(name, columns)
 
     def close(self) -> None:
         """Close the store."""

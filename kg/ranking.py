@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from kg.geometry import DISTANCES, Side, scores_of_all, scores_of_pairs
 from kg.nearest import manhattan
-from kg.vectors import Embeddings, Rows
+from kg.triples import Rows, Triples, triple_codes
+from kg.vectors import Embeddings
 from loaders.errors import MedgraftError
 
 HITS_AT = (1, 3, 10)
@@ -95,8 +95,8 @@ class RankingReport:
 
 def evaluate_ranking(
     embeddings: Embeddings,
-    test: pa.Table,
-    known: Sequence[pa.Table] = (),
+    test: Triples,
+    known: Sequence[Triples] = (),
     *,
     batch_size: int = 256,
     memory_gb: float = 1.0,
@@ -108,8 +108,8 @@ def evaluate_ranking(
 
     Args:
         embeddings: judged by its scores of all concepts.
-        test: Arrow table with head, relation, tail.
-        known: further tables of true triples (training, development): filtered out of the ranking, and what the
+        test: Arrow table with head, relation, tail, or integer rows of these, as the embeddings number them.
+        known: further true triples, likewise (training, development): filtered out of the ranking, and what the
             popularity baseline counts, less the test triples.
         batch_size: questions scored at a time, at most.
         memory_gb: for scores; where a batch would need more, it is made smaller.
@@ -200,12 +200,13 @@ def _by_relation(asked: Rows, relations: Sequence[str]) -> NDArray[np.str_]:
 
 
 def _by_cardinality(asked: Rows, facts: Rows) -> NDArray[np.str_]:
-    facts = np.unique(facts, axis=0)
-    relations = int(facts[:, 1].max()) + 1
-    number = np.bincount(facts[:, 1], minlength=relations)
+    _, relations, concepts = (int(number) + 1 for number in facts.max(axis=0))
+    concepts = max(concepts, int(facts[:, 0].max()) + 1)
+    different = np.unique(triple_codes(facts, concepts, relations))
+    number = np.bincount(different // concepts % relations, minlength=relations)
     several = []
     for side in (0, 2):  # facts a head, facts a tail
-        pairs = np.unique(facts[:, [1, side]], axis=0)[:, 0]
+        pairs = np.unique(facts[:, 1] * concepts + facts[:, side]) // concepts
         several.append(number > 1.5 * np.maximum(np.bincount(pairs, minlength=relations), 1))
     tails_a_head, heads_a_tail = (flags[asked[:, 1]] for flags in several)
     kind = np.char.add(np.where(heads_a_tail, "N-", "1-"), np.where(tails_a_head, "N", "1"))
@@ -329,11 +330,8 @@ def _popularity_ranks(training: Rows, test: Rows, asked: Rows, facts: Rows, conc
     """
     width = max(int(rows[:, 1].max(initial=0)) for rows in (training, test)) + 1
 
-    def coded(rows: Rows) -> Rows:
-        return (rows[:, 0] * width + rows[:, 1]) * concepts + rows[:, 2]
-
-    counted = training[np.unique(coded(training), return_index=True)[1]]
-    counted = counted[~np.isin(coded(counted), coded(test))]
+    codes = np.setdiff1d(triple_codes(training, concepts, width), triple_codes(test, concepts, width))
+    counted = np.stack([codes // concepts // width, codes // concepts % width, codes % concepts], axis=1)
     ranks = np.empty((2, len(asked)))
     for row, (side, given, answer) in enumerate((("tail", 0, 2), ("head", 2, 0))):
         questions, known = FactIndex(facts, side).answers(asked[:, given], asked[:, 1])  # type: ignore[arg-type]

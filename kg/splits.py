@@ -9,8 +9,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kg.snapshot import HIERARCHY
-from kg.vectors import Rows
+from kg.triples import Rows
 from loaders.errors import MedgraftError
+
+PARTS = ("train", "dev", "test", "support")
+_TRAIN, _NEITHER = 0, len(PARTS)
 
 
 @dataclass(frozen=True)
@@ -69,20 +72,33 @@ def split_triples(
     concepts, head, tail = _two_columns(table["head"], table["tail"])
     names, relation = np.unique(table["relation"].to_numpy(zero_copy_only=False), return_inverse=True)
     rows = np.stack([head, relation, tail], axis=1)
-    wanted = {"test": _number(test, len(table)), "dev": _number(dev, len(table))}
+    part, moved = hold_out(rows, len(concepts), names.tolist(), dev=dev, test=test, seed=seed, inductive=inductive)
+    parts = {name: table.filter(pa.array(part == number)) for number, name in enumerate(PARTS)}
+    return Split(**parts, moved=moved)
+
+
+def hold_out(
+    rows: Rows,
+    concepts: int,
+    relations: list[str],
+    *,
+    dev: int | float = 0,
+    test: int | float = 0,
+    seed: int = 0,
+    inductive: bool = False,
+) -> tuple[NDArray[np.int8], dict[str, int]]:
+    """As `split_triples`, for integer rows (triples, 3): the part of each by its number in PARTS, and what moved."""
+    wanted = {"test": _number(test, len(rows)), "dev": _number(dev, len(rows))}
     rng = np.random.default_rng(seed)
     if inductive:
-        part, moved = _hold_out_concepts(rows, len(concepts), wanted, rng)
-    else:
-        part, moved = _hold_out_triples(rows, len(concepts), np.flatnonzero(np.isin(names, HIERARCHY)), wanted, rng)
-    parts = {name: table.filter(pa.array(part == name)) for name in ("train", "dev", "test", "support")}
-    return Split(**parts, moved=moved)
+        return _hold_out_concepts(rows, concepts, wanted, rng)
+    hierarchy = np.flatnonzero(np.isin(relations, HIERARCHY))
+    return _hold_out_triples(rows, concepts, hierarchy, wanted, rng)
 
 
 def _hold_out_triples(
     rows: Rows, concepts: int, hierarchy: Rows, wanted: dict[str, int], rng: np.random.Generator
-) -> tuple[NDArray[np.str_], dict[str, int]]:
-    """The part of each triple, and how many each rule moved."""
+) -> tuple[NDArray[np.int8], dict[str, int]]:
     head, relation, tail = rows.T
     # pairs[i] is the unordered pair of concepts of triple i; `members` lists the triples of each pair one after another
     pairs = np.unique(np.minimum(head, tail) * concepts + np.maximum(head, tail), return_inverse=True)[1]
@@ -92,7 +108,7 @@ def _hold_out_triples(
     uses = np.bincount(relation)
     implied = _Implied(rows, np.isin(relation, hierarchy), concepts)
 
-    part = np.full(len(rows), "train", dtype="<U7")
+    part = np.full(len(rows), _TRAIN, np.int8)
     seen = np.zeros(len(rows), dtype=bool)
     taken = dict.fromkeys(wanted, 0)
     moved = dict.fromkeys(("duplicates", "twins", "shortcuts", "coverage"), 0)
@@ -119,7 +135,7 @@ def _hold_out_triples(
                 continue
             degree[ends] -= end_uses
             uses[kinds] -= kind_uses
-            part[group] = name
+            part[group] = PARTS.index(name)
             taken[name] += len(group)
             different = len(np.unique(rows[group], axis=0))
             moved["duplicates"] += len(group) - different
@@ -165,12 +181,12 @@ class _Implied:
 
 def _hold_out_concepts(
     rows: Rows, concepts: int, wanted: dict[str, int], rng: np.random.Generator
-) -> tuple[NDArray[np.str_], dict[str, int]]:
+) -> tuple[NDArray[np.int8], dict[str, int]]:
     """Draw concepts; of each, half of its triples with other concepts of the training set are held out."""
     ends = rows[:, [0, 2]]
     by_concept = np.argsort(ends.ravel(), kind="stable") // 2
     starts = np.searchsorted(np.sort(ends.ravel()), np.arange(concepts + 1))
-    part = np.full(len(rows), "train", dtype="<U7")
+    part = np.full(len(rows), _TRAIN, np.int8)
     out = np.zeros(concepts, dtype=bool)
     taken = dict.fromkeys(wanted, 0)
     order = iter(rng.permutation(concepts).tolist())
@@ -183,21 +199,21 @@ def _hold_out_concepts(
                     f"{taken[name]}); ask for fewer"
                 )
             mine = np.unique(by_concept[starts[concept] : starts[concept + 1]])
-            free = mine[part[mine] == "train"]
+            free = mine[part[mine] == _TRAIN]
             if len(free) < 2:
                 continue
             out[concept] = True
             rng.shuffle(free)
             half = len(free) // 2
-            part[free[:half]], part[free[half:]] = name, "support"
+            part[free[:half]], part[free[half:]] = PARTS.index(name), PARTS.index("support")
             taken[name] += half
     between = out[rows[:, 0]] & out[rows[:, 2]]
-    part[between] = "neither"
-    training = rows[part == "train"]
+    part[between] = _NEITHER
+    training = rows[part == _TRAIN]
     seen, used = out.copy(), np.zeros(int(rows[:, 1].max(initial=0)) + 1, dtype=bool)
     seen[training[:, [0, 2]]] = used[training[:, 1]] = True
-    unseen = (part != "neither") & ~(seen[rows[:, 0]] & seen[rows[:, 2]] & used[rows[:, 1]])
-    part[unseen] = "neither"
+    unseen = (part != _NEITHER) & ~(seen[rows[:, 0]] & seen[rows[:, 2]] & used[rows[:, 1]])
+    part[unseen] = _NEITHER
     return part, {"between held-out concepts": int(between.sum()), "coverage": int(unseen.sum())}
 
 

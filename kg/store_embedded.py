@@ -95,6 +95,10 @@ class EmbeddedStore:
             self._tables[name] = read_table(self.folder, name)
         return self._tables[name]
 
+    def batches(self, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of a table of the snapshot, in its order, batch after batch."""
+        return read_batches(self.folder, name, _SLICE, columns)
+
     def rows(self, name: str, column: str, values: Sequence[str]) -> pa.Table:
         """The rows of a table of the snapshot whose column is one of the values, in the order of the snapshot."""
         path = self.folder / f"{name}.parquet"

@@ -1,7 +1,8 @@
 """The graph in a Neo4j database that `kg.neo4j_load` has filled: reading it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -59,6 +60,15 @@ class Neo4jStore:
             self._tables[name] = self._read(name)
         return self._tables[name]
 
+    def batches(self, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of a table of the snapshot, in the order of the server, batch after batch."""
+        pattern, returned = _TABLES[name].split(" RETURN ", 1)
+        asked = ", ".join(item for item in returned.split(", ") if item.rpartition(" AS ")[2] in columns)
+        schema = pa.schema([SCHEMAS[name].field(column) for column in columns])
+        stream = self._server.stream(f"{pattern} RETURN {asked}")
+        while rows := list(islice(stream, _BATCH)):
+            yield from table_of(rows, schema).combine_chunks().to_batches()
+
     def rows(self, name: str, column: str, values: Sequence[str]) -> pa.Table:
         """The rows of a table whose column is one of the values, in the order of the snapshot."""
         if not (name in SCHEMAS and column in SCHEMAS[name].names):
@@ -97,15 +107,7 @@ class Neo4jStore:
         return rows[0]
 
     def _read(self, name: str) -> pa.Table:
-        schema = SCHEMAS[name]
-        tables: list[pa.Table] = []
-        rows: list[dict[str, Any]] = []
-        for row in self._server.stream(_TABLES[name]):
-            rows.append(row)
-            if len(rows) == _BATCH:
-                tables.append(table_of(rows, schema))
-                rows = []
-        table = pa.concat_tables([*tables, table_of(rows, schema)])
+        table = pa.Table.from_batches(self.batches(name, SCHEMAS[name].names), SCHEMAS[name])
         return table.sort_by([(column, "ascending") for column in _order(name)])
 
 

@@ -26,7 +26,8 @@ from kg.geometry import expected, scores_of_all, scores_of_pairs
 from kg.row_updates import FetchedRows, RowAdagrad
 from kg.stopping import EarlyStopping
 from kg.training_settings import Settings
-from kg.vectors import Rows, Vectors
+from kg.triples import Rows
+from kg.vectors import Vectors
 from loaders.errors import MedgraftError
 
 _PYKEEN_LOG = logging.getLogger("pykeen")

@@ -19,12 +19,12 @@ from safetensors.numpy import load_file, save_file
 from kg.calibration import Calibration
 from kg.geometry import MODELS, Side, expected, scores_of_all, scores_of_pairs
 from kg.nearest import NearestIndex
+from kg.triples import Rows, Triples, integer_triples
 from loaders.errors import MedgraftError
 from loaders.folders import new_folder, restore_folder
 from loaders.records import Candidate, Triple
 
 Vectors = NDArray[np.float32]
-Rows = NDArray[np.int64]
 
 _FILES = ("vectors.safetensors", "concepts.parquet", "settings.json")
 
@@ -190,9 +190,9 @@ class Embeddings:
         """
         return scores_of_all(self.model, self.p, self.places(side, given, relations), self._concepts, exact=True)
 
-    def rows_of(self, triples: pa.Table) -> Rows:
-        """Integer rows (head, relation, tail) of a table of triples, shape (triples, 3)."""
-        return integer_triples(triples, self.ids, self.relations)
+    def rows_of(self, triples: Triples) -> Rows:
+        """Integer rows (head, relation, tail) of a table of triples, shape (triples, 3); rows are given back."""
+        return integer_triples(triples, self.ids, self.relations) if isinstance(triples, pa.Table) else triples
 
     def save(self, folder: str | Path) -> None:
         """Write a folder of safetensors, Parquet and JSON, whole or not at all."""
@@ -330,23 +330,3 @@ class Embeddings:
 
 def _tables(known: Iterable[pa.Table] | pa.Table | None) -> list[pa.Table]:
     return [known] if isinstance(known, pa.Table) else list(known or [])
-
-
-def integer_triples(triples: pa.Table, ids: list[str], relations: list[str]) -> Rows:
-    """Rows (head, relation, tail) as positions in `ids` and `relations`, shape (triples, 3).
-
-    Raises:
-        MedgraftError: if a triple names a concept or relation that is not listed.
-    """
-    columns = []
-    for name, values in (("head", ids), ("relation", relations), ("tail", ids)):
-        column = pc.index_in(triples[name], pa.array(values, pa.string()))
-        if column.null_count:
-            stranger = triples[name].filter(pc.is_null(column))[0].as_py()
-            what = "relation" if name == "relation" else "concept"
-            raise MedgraftError(
-                f"{column.null_count} of {len(triples)} triples name a {what} that is not in the graph, {stranger!r} "
-                "first; take the triples from the same graph"
-            )
-        columns.append(column.to_numpy().astype(np.int64))
-    return np.stack(columns, axis=1)

@@ -23,6 +23,9 @@ class TableGraph:
     def table(self, name):
         return {"triples": self.triples, "concepts": self.concepts}[name]
 
+    def batches(self, name, columns):
+        return self.table(name).select(columns).to_batches(max_chunksize=7)
+
 
 def facts(diseases):
     return [(f"D:{d:02}", "has_symptom", f"S:{d % 4}{s}") for d in diseases for s in range(9) if (d // 4 + s) % 3]

@@ -34,6 +34,9 @@ class TableGraph:
     def table(self, name):
         return {"triples": self.triples, "concepts": self.concepts}[name]
 
+    def batches(self, name, columns):
+        return self.table(name).select(columns).to_batches(max_chunksize=7)
+
 
 def city_grid(side=12):
     """A grid: every fact follows from a translation, so TransE can learn it all."""

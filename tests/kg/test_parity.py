@@ -3,12 +3,15 @@
 import itertools
 import os
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import kg
 from kg.snapshot import SCHEMAS, fingerprint, read_manifest, read_table
+from kg.triples import integer_triples, read_integer_graph
 from loaders import MedgraftError
 from tests.kg.slow_graph import SlowGraph, check_everything, tables_of, write_folder, write_snapshot_folder
 
@@ -51,6 +54,19 @@ def test_tables_come_back_as_they_went_in(tiny):
     for name, table in tables.items():
         assert graph.table(name).equals(table), name
     assert fingerprint({name: graph.table(name) for name in SCHEMAS}) == graph.fingerprint
+
+
+def test_columns_come_in_batches_and_triples_as_the_same_integers(tiny):
+    graph, _, tables = tiny
+    for name, columns in (("triples", ["tail", "relation"]), ("concepts", ["id", "types"])):
+        read = pa.Table.from_batches(graph.batches(name, columns))
+        order = [(column, "ascending") for column in columns if column != "types"]
+        assert read.sort_by(order).equals(tables[name].select(columns).sort_by(order))
+    whole = read_integer_graph(graph)
+    assert whole.ids == tables["concepts"]["id"].to_pylist()
+    np.testing.assert_array_equal(whole.rows, integer_triples(tables["triples"], whole.ids, whole.relations))
+    with pytest.raises(MedgraftError, match="no columns colour in a table 'triples'"):
+        graph.batches("triples", ["colour"])
 
 
 def test_a_negated_finding_is_no_relation(tiny):
