@@ -94,8 +94,13 @@ def embed(
     loss: Annotated[
         str, typer.Option(help="marginranking, nssa, softplus, bcewithlogits or infonce.")
     ] = "marginranking",
+    margin: Annotated[float, typer.Option(help="Of the losses that have one.")] = 1.0,
     norm: Annotated[int, typer.Option(help="1 or 2, of TransE's distance.")] = 2,
+    negative_sampler: Annotated[str, typer.Option(help="shared, basic or bernoulli.")] = "shared",
+    num_negatives: Annotated[int, typer.Option(help="Wrong answers a triple is set against.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Triples in a step.")] = 1024,
     learning_rate: Annotated[float, typer.Option(help="Of Adagrad.")] = 0.3,
+    mixed_precision: Annotated[bool, typer.Option("--mixed-precision", help="Matrix products in bfloat16.")] = False,
     holdout: Annotated[
         float, typer.Option(help="Triples held out to score the embeddings on; a share if below 1.")
     ] = 0.0,
@@ -131,8 +136,13 @@ def embed(
                 out,
                 epochs=epochs,
                 loss=loss,
+                margin=margin,
                 norm=norm,
+                negative_sampler=negative_sampler,
+                num_negatives=num_negatives,
+                batch_size=batch_size,
                 learning_rate=learning_rate,
+                mixed_precision=mixed_precision,
                 holdout=holdout,
                 dev=dev,
                 patience=patience,
@@ -145,7 +155,12 @@ def embed(
         if map is not None:
             kg.draw_map(embeddings, connected, map, seed=seed)
     summary = {"out": str(out), "concepts": len(embeddings.ids), "relations": len(embeddings.relations)}
-    summary |= {"settings": embeddings.settings} if extend is not None else {"metrics": embeddings.metrics}
+    if as_json:
+        summary |= {"settings": embeddings.settings, "metrics": embeddings.metrics}
+    elif extend is not None:
+        summary["new concepts"] = embeddings.settings["new_concepts"]
+    else:
+        summary |= _measured(embeddings.metrics)
     _show(summary, as_json)
 
 
@@ -361,6 +376,23 @@ def _show(values: dict[str, object], as_json: bool) -> None:
         shown = ", ".join(f"{k} {_number(v)}" for k, v in value.items()) if isinstance(value, dict) else _number(value)
         table.add_row(f"[bold]{name}[/bold]", shown)
     Console().print(table)
+
+
+def _measured(metrics: dict[str, Any]) -> dict[str, object]:
+    """What a training showed, in short."""
+    losses = metrics["loss"]
+    shown: dict[str, object] = {"loss": f"{losses[0]:.4f} at first, {losses[-1]:.4f} after {len(losses)} epochs"}
+    if "dev_mrr" in metrics:
+        epoch, best = max(metrics["dev_mrr"], key=lambda check: check[1])
+        shown["best dev MRR"] = f"{best:.4f} after epoch {epoch}"
+    if "ranking" in metrics:
+        ranking = metrics["ranking"]
+        for name, key in (("MRR", "mrr"), ("hits@10", "hits_at_10")):
+            low, high = ranking["interval"][key]
+            value, popular = ranking["both"][key], ranking["popularity"][key]
+            shown[name] = f"{value:.4f} ({low:.4f} to {high:.4f}), by popularity alone {popular:.4f}"
+        shown["ranked"] = f"{ranking['triples']:,} held-out triples, both sides"
+    return shown
 
 
 def _number(value: object) -> str:
