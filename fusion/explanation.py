@@ -51,7 +51,7 @@ class Effect:
 class Explanation:
     """A predicted mention and what it rests on; `effects` come with the largest change of probability first.
 
-    `probability` is the mean over the mention's words of the probability of its type (its B and I tags together).
+    `probability` is that of its type: of the span for a span head, else the mean over its words (B and I together).
     """
 
     text: str
@@ -132,15 +132,10 @@ def _explain_window(
     else:
         versions.insert(0, state.hidden)
     chunks = [torch.cat(versions[i : i + batch_size]) for i in range(0, len(versions), batch_size)]
-    probabilities = torch.cat(
-        [
-            (model.network.output(model.encoder.upper(state, c)) / model.settings.temperature).softmax(dim=-1).cpu()
-            for c in chunks
-        ]
-    )
+    logits = torch.cat([model.network.output(model.encoder.upper(state, chunk)) for chunk in chunks])
     found = []
     for mention, pieces in targets:
-        by_type = _type_probabilities(probabilities[:, pieces])
+        by_type = model.network.output.of_mention(logits[:, pieces], model.settings.temperature).cpu()
         effects = [_effect(model, mention, thing, by_type[0], by_type[n]) for n, thing in enumerate(taken, 1)]
         probability = float(by_type[0, 1 + model.settings.types.index(mention.type)])
         ordered = sorted(effects[1:], key=lambda effect: (-abs(effect.probability - probability), effect.what))
@@ -162,12 +157,6 @@ def each_taken_away(knowledge: Knowledge, table: KnowledgeTable) -> Iterable[tup
         mask = torch.zeros_like(knowledge.fact_mask)
         mask[tuple(torch.tensor(where, device=mask.device).T)] = True
         yield fact, knowledge.without(facts=mask)
-
-
-def _type_probabilities(probabilities: Tensor) -> Tensor:
-    """From tag probabilities (R, P, L) at P pieces: means (R, 1 + types) of no mention and of each type."""
-    mean = probabilities.mean(dim=1)
-    return torch.cat([mean[:, :1], mean[:, 1::2] + mean[:, 2::2]], dim=1)
 
 
 def _effect(

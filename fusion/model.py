@@ -126,6 +126,12 @@ class ModelSettings:
     stride: int = 32
     link_threshold: float = 0.8
     seed: int = 0
+    head: str = "bio"
+    """Of ner: "bio", or "span" for mentions that may nest and overlap, see `lm.spans`."""
+    longest_mention: int = 16
+    """Words of it, for the span head."""
+    overlapping: bool = False
+    """Whether mentions overlapped in training; only then the span head finds such."""
     relations: tuple[tuple[str, str, str], ...] = ()
     """Relation, head type, tail type."""
     threshold: float = 0.5
