@@ -13,7 +13,7 @@ from fusion.facts import PREFIX as FACTS
 
 def without_knowledge(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The batch as a model without a graph would see it."""
-    return {name: tensor for name, tensor in batch.items() if not name.startswith((KNOWLEDGE, FACTS))}
+    return {name: t for name, t in batch.items() if not name.startswith((KNOWLEDGE, FACTS, "questions.places"))}
 
 
 @contextmanager
