@@ -173,6 +173,8 @@ class FusedModel(ABC, Generic[Item]):
     linker: Linker | None = None
     scores: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    leaks: dict[str, Any] = field(default_factory=dict)
+    """For relations: which sources of the labels the graph was searched for, and what it states of the dev pairs."""
     frozen_states: States | None = None
     """Where to keep what the frozen blocks say, so that they run only once; see `lm.caching`."""
     precision: str = "no"
@@ -277,7 +279,7 @@ class FusedModel(ABC, Generic[Item]):
                 self.table.save(aside / "knowledge")
                 self.linker.save(aside / "linker")
             description = {"settings": asdict(self.settings), "fused": self.fused}
-            description |= {"scores": self.scores, "training": self.training}
+            description |= {"scores": self.scores, "training": self.training, "leaks": self.leaks}
             (aside / "medgraft.json").write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
             (aside / "README.md").write_text(model_card(self))
 

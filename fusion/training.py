@@ -17,6 +17,7 @@ from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
 from fusion.leaks import check_leaks
 from fusion.model import FusedModel, ModelSettings, default_depth
 from fusion.question_corpora import QuestionCorpus
+from fusion.relations import RelationModel
 from fusion.robustness import loss_without_graph
 from fusion.tagging import HEADS
 from fusion.tasks import TASKS, make_model
@@ -130,8 +131,9 @@ def train(
         )
     asked = TASKS[task].settings_of(corpus)  # type: ignore[arg-type]
     resolve_device(device)
+    searched: list[str] = []
     if isinstance(corpus, Corpus) and task == "relations" and graph is not None:
-        check_leaks(corpus, graph)
+        searched = check_leaks(corpus, graph)
     table = _table(task, graph, embeddings, linker) if knowledge is None else _with_linker(knowledge, linker)
     loaded = Encoder.load(encoder)
     settings = ModelSettings(
@@ -227,6 +229,8 @@ def train(
     model.scores = {} if best is None else {f"dev {name}": round(value, 4) for name, value in best.scores.items()}
     model.training = {**plan, "steps": history.steps, **data.notes, "best epoch": history.best_epoch}
     model.training["temperature"] = round(model.settings.temperature, 4)
+    if isinstance(model, RelationModel) and isinstance(corpus, Corpus) and table is not None:
+        model.leaks = {"searched for": searched, "stated": model.stated(corpus.dev) if corpus.dev else {}}
     if out is not None:
         model.save(out)
         for left in Path(out).parent.glob(f".{Path(out).name}.training-*"):
