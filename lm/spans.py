@@ -2,11 +2,13 @@
 
 The span of the words i to j is a mention of type t with the log odds
 
-    start_t(i) + end_t(j) + mean of inside_t(i..j) + q_t(i) k_t(j) / sqrt(e) + width_t(j - i)
+    start_t(i) + end_t(j) + mean of inside_t(i..j) + before_t(i - 1) + after_t(j + 1)
+    + q_t(i) k_t(j) / sqrt(e) + width_t(j - i)
 
-Each term is a linear map of one word's hidden state, so it may come from whichever window owns the word: as with tags,
-a window border cuts no mention. The bilinear term is that of biaffine parsing for nested mentions (Yu et al., ACL 2020)
-at a low rank, as in Efficient GlobalPointer (Su et al., 2022).
+The words around it say that it goes no further, as the O beside a BIO mention does. Each term is a linear map of one
+word's hidden state, so it may come from whichever window owns the word: as with tags, a window border cuts no mention.
+The bilinear term is that of biaffine parsing for nested mentions (Yu et al., ACL 2020) at a low rank, as in Efficient
+GlobalPointer (Su et al., 2022).
 """
 
 import math
@@ -29,6 +31,7 @@ LONGEST = 16
 
 _PIECES = "labels.pieces"
 _RANK = 32
+_LINEAR = 5  # start, end, inside, before, after
 _RARE = -4.0  # the log odds of any span at the start, as almost none is a mention
 
 
@@ -154,7 +157,7 @@ class SpanScorer(nn.Module):
         super().__init__()
         self.num_types, self.longest = num_types, longest
         self.dropout = nn.Dropout(dropout)
-        size = num_types * (3 + 2 * _RANK)
+        size = num_types * (_LINEAR + 2 * _RANK)
         self.linear = nn.Linear(hidden_size, size, device="meta").to_empty(device="cpu")
         self.width = nn.Parameter(torch.full((num_types, longest), _RARE))
         with torch.no_grad():
@@ -168,15 +171,17 @@ class SpanScorer(nn.Module):
 
     def scores(self, terms: Tensor) -> Tensor:
         """Log odds (..., W, `longest`, types) of the spans of words with terms (..., W, F); -inf beyond the last."""
-        terms = terms.float().unflatten(-1, (self.num_types, -1)).movedim(-3, -1)  # (..., types, 3 + 2 e, W)
-        words = terms.shape[-1]
-        # (..., types, 3 + 2 e, W, L): the words from i on
-        ahead = F.pad(terms, (0, self.longest)).unfold(-1, self.longest, 1)[..., :words, :]
-        start, end, inside = terms[..., 0, :, None], ahead[..., 1, :, :], ahead[..., 2, :, :]
-        widths = torch.arange(1, self.longest + 1, device=terms.device)
-        query, key = terms[..., 3 : 3 + _RANK, :], ahead[..., 3 + _RANK :, :, :]
+        terms = terms.float().unflatten(-1, (self.num_types, -1)).movedim(-3, -1)  # (..., types, terms, W)
+        words, longest = terms.shape[-1], self.longest
+        # (..., types, terms, W, L + 1): the words from i on, and the one after them
+        ahead = F.pad(terms, (0, longest + 1)).unfold(-1, longest + 1, 1)[..., :words, :]
+        start, before = terms[..., 0, :], F.pad(terms[..., 3, :], (1, 0))[..., :words]
+        end, inside, after = ahead[..., 1, :, :longest], ahead[..., 2, :, :longest], ahead[..., 4, :, 1:]
+        widths = torch.arange(1, longest + 1, device=terms.device)
+        query, key = terms[..., _LINEAR : _LINEAR + _RANK, :], ahead[..., _LINEAR + _RANK :, :, :longest]
         pair = torch.einsum("...ew,...ewl->...wl", query, key) / math.sqrt(_RANK)
-        odds = start + end + inside.cumsum(dim=-1) / widths + pair + self.width[:, None, :]
+        odds = (start + before)[..., None] + end + after + inside.cumsum(dim=-1) / widths + pair
+        odds = odds + self.width[:, None, :]
         beyond = torch.arange(words, device=terms.device)[:, None] + widths > words
         return odds.masked_fill(beyond, -torch.inf).movedim(-3, -1)
 

@@ -103,16 +103,17 @@ def test_the_log_odds_are_those_of_the_formula() -> None:
     layer.width.normal_()
     terms = torch.randn(2, 5, layer.linear.out_features)
     scores = layer.scores(terms)
-    rank = (layer.linear.out_features // 2 - 3) // 2
+    rank = (layer.linear.out_features // 2 - 5) // 2
     each = terms.reshape(2, 5, 2, -1)
     for row, i, width, t in itertools.product(range(2), range(5), range(3), range(2)):
         if i + width >= 5:
             assert scores[row, i, width, t] == -torch.inf
             continue
         first, last = each[row, i, t], each[row, i + width, t]
-        pair = first[3 : 3 + rank] @ last[3 + rank :] / rank**0.5
+        pair = first[5 : 5 + rank] @ last[5 + rank :] / rank**0.5
         inside = each[row, i : i + width + 1, t, 2].mean()
-        expected = first[0] + last[1] + inside + pair + layer.width[t, width]
+        around = (each[row, i - 1, t, 3] if i else 0) + (each[row, i + width + 1, t, 4] if i + width < 4 else 0)
+        expected = first[0] + last[1] + inside + around + pair + layer.width[t, width]
         assert float(scores[row, i, width, t]) == pytest.approx(float(expected), abs=1e-5)
 
 
