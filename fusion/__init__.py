@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fusion.questions import QuestionModel
     from fusion.quickstart import run_quickstart
     from fusion.relations import RelationModel
-    from fusion.rendering import Display, display
+    from fusion.rendering import Display, display, draw_explanations
     from fusion.swapping import Gate, SwapReport, gate, swap_graph
     from fusion.tagging import TaggingModel
     from fusion.tasks import load, read_items
@@ -49,6 +49,7 @@ __all__ = [
     "TaggingModel",
     "compare_models",
     "display",
+    "draw_explanations",
     "gate",
     "load",
     "load_corpus",
@@ -84,6 +85,7 @@ _HOMES = {
     "TaggingModel": "tagging",
     "compare_models": "evaluation",
     "display": "rendering",
+    "draw_explanations": "rendering",
     "gate": "swapping",
     "load": "tasks",
     "load_corpus": "corpora",

@@ -46,6 +46,7 @@ def model_card(model: "FusedModel[Any]") -> str:
     ]
     if model.table is not None:
         lines.append(f"- graph: fingerprint `{model.table.fingerprint}`, {len(model.table.ids):,} concepts")
+    lines += _leaks(model.leaks) if model.leaks else []
     lines += ["", "## Scores", ""]
     lines += [f"- {name}: {value}" for name, value in model.scores.items()] or ["Not measured."]
     lines += [
@@ -57,6 +58,22 @@ def model_card(model: "FusedModel[Any]") -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _leaks(leaks: dict[str, Any]) -> list[str]:
+    """What the graph may have told of the labels."""
+    lines = ["", "## What the graph states of the labels", ""]
+    lines += [f"- {line}" for line in leaks["searched for"]]
+    if not leaks["searched for"]:
+        lines.append(
+            "- Not searched for the source of the labels: none is known, or a finished knowledge table was given."
+        )
+    for name, share in leaks["stated"].items():
+        lines.append(f"- {share:.1%} of the {name} development pairs have a fact between them.")
+    lines.append(
+        "- Nothing was filtered: a graph that holds the source of the labels is refused, others are used whole."
+    )
+    return [*lines, "", "`medgraft evaluate` gives these shares for other documents."]
 
 
 def _answers(kind: str, labels: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from fusion.corpora import Corpus
+from fusion.explanation import Effect, Explained
 from fusion.knowledge import KnowledgeTable
 from fusion.model import DocumentModel, Extra, ModelSettings, TrainingData, fused_encoder
 from kg import Linker
@@ -26,7 +27,7 @@ from lm.evaluation import check_same
 from lm.questions import score_windows
 from lm.relations import Passage, passages
 from lm.tallies import Tally, class_tally, set_tally
-from loaders.records import Document
+from loaders.records import Concept, Document, Label
 
 
 @dataclass(frozen=True)
@@ -160,21 +161,26 @@ class ClassificationModel(DocumentModel):
         (linked,) = self.link([document])
         (full,) = self._logits([document], self.extras([linked]), False)
         (bare,) = self._logits([document], [], False)
-        labels = labels_of(self.network.scheme, full, self.settings.temperature, self.settings.threshold)
-        without = {}
+        without: dict[Concept, Array] = {}
         for mention in linked.mentions if self.table is not None else ():
             kept = tuple(m for m in linked.mentions if m is not mention)
             (row,) = self._logits([document], self.extras([replace(linked, mentions=kept)]), False)
-            without[document.text[mention.start : mention.end], mention.concept_id or "NIL"] = row
-        return [
-            LabelExplanation(
-                label.name,
-                label.score or 0.0,
-                self._chance(bare, label.name),
-                {key: (label.score or 0.0) - self._chance(row, label.name) for key, row in without.items()},
-            )
-            for label in labels
-        ]
+            without[Concept(mention.concept_id or "NIL", document.text[mention.start : mention.end])] = row
+        found = []
+        for label in self._labels(full):
+            effects = [self._effect(label, concept, row) for concept, row in without.items()]
+            chance = label.score or 0.0
+            effects.sort(key=lambda effect: (-abs(effect.probability - chance), effect.what))
+            found.append(LabelExplanation(label.name, chance, self._effect(label, None, bare), tuple(effects)))
+        return found
+
+    def _labels(self, logits: Array) -> tuple[Label, ...]:
+        return labels_of(self.network.scheme, logits, self.settings.temperature, self.settings.threshold)
+
+    def _effect(self, label: Label, taken: Concept | None, logits: Array) -> Effect:
+        names = [other.name for other in self._labels(logits)]
+        now = label.name if label.name in names else ("" if self.network.scheme.several else names[0])
+        return Effect(taken, self._chance(logits, label.name), now)
 
     def _chance(self, logits: Array, name: str) -> float:
         scheme = LabelScheme(self.settings.types, True) if self.network.scheme.several else self.network.scheme
@@ -192,24 +198,25 @@ class ClassificationModel(DocumentModel):
 
 
 @dataclass(frozen=True)
-class LabelExplanation:
-    """A label with its probability, its probability without the graph, and what each linked concept adds to it."""
+class LabelExplanation(Explained):
+    """A label; an effect's `type` is what it becomes without the thing, empty if it is no longer given.
+
+    What is taken away is each linked mention, under the name that the text gives its concept.
+    """
 
     label: str
-    score: float
-    without_graph: float
-    concepts: dict[tuple[str, str], float]
+    probability: float
+    without_graph: Effect
+    effects: tuple[Effect, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        concepts = [{"text": t, "concept": c, "effect": effect} for (t, c), effect in self.concepts.items()]
-        return {"label": self.label, "score": self.score, "without_graph": self.without_graph, "concepts": concepts}
+    @property
+    def title(self) -> str:
+        return self.label
 
-    def describe(self, top: int = 5) -> str:
-        """A few lines of text, the concept that matters most first."""
-        lines = [f"{self.label}: {self.score:.3f}, without the graph {self.without_graph:.3f}"]
-        for (text, concept), effect in sorted(self.concepts.items(), key=lambda item: -abs(item[1]))[:top]:
-            lines.append(f"  {effect:+.4f} by {text!r} ({concept})")
-        return "\n".join(lines)
+    def turned(self, effect: Effect) -> str:
+        if effect.type == self.label:
+            return ""
+        return f"no longer {self.label}" + (f" but {effect.type}" if effect.type else "")
 
 
 def _counted(documents: Sequence[Document]) -> dict[str, int]:

@@ -44,6 +44,7 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Windows a step; documents f
 LearningRates = Annotated[
     tuple[float, float, float], typer.Option(help="Of the encoder, the output layer and the knowledge attention.")
 ]
+Head = Annotated[str, typer.Option(help="For ner: bio (flat), or span for mentions that may nest and overlap.")]
 AfterBlock = Annotated[
     int | None, typer.Option(help="Blocks below the knowledge; two thirds of them by default.", show_default=False)
 ]
@@ -52,6 +53,9 @@ LinkLoss = Annotated[float, typer.Option(min=0, help="Weight of the linking loss
 LinkNoise = Annotated[float, typer.Option(min=0, max=1, help="Share of mentions given wrong links in training.")]
 VectorDropout = Annotated[
     float, typer.Option(min=0, max=1, help="Share of concepts known by their type alone in training.")
+]
+WithoutGraph = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the training loss that is taken with the graph removed.")
 ]
 Precision = Annotated[str, typer.Option(help="no, bf16 or fp16 (which needs a GPU).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -184,6 +188,7 @@ def train(
     epochs: Annotated[int, typer.Option(help="Passes over the training documents.")] = 5,
     batch_size: BatchSize = 16,
     learning_rates: LearningRates = (5e-5, 1e-3, 1e-3),
+    head: Head = "bio",
     after_block: AfterBlock = None,
     frozen_blocks: FrozenBlocks = 0,
     unfreeze_epochs: Annotated[
@@ -193,6 +198,7 @@ def train(
     link_loss: LinkLoss = 0.0,
     link_noise: LinkNoise = 0.0,
     vector_dropout: VectorDropout = 0.0,
+    without_graph: WithoutGraph = 0.0,
     precision: Precision = "no",
     max_windows: Annotated[
         int | None, typer.Option(min=1, help="For qa: windows of a long context that are read.", show_default="all")
@@ -233,6 +239,7 @@ def train(
         learning_rate=learning_rates[0],
         new_learning_rate=learning_rates[1],
         knowledge_learning_rate=learning_rates[2],
+        head=head,
         after_block=after_block,
         frozen_blocks=frozen_blocks,
         cache_frozen=frozen_blocks > 0,
@@ -242,13 +249,14 @@ def train(
         link_loss=link_loss,
         link_noise=link_noise,
         vector_dropout=vector_dropout,
+        without_graph=without_graph,
         precision=precision,
         seed=seed,
         device=device,
     )
     summary: dict[str, object] = {"out": str(out), "dev": model.scores}
     if isinstance(model, fusion.RelationModel) and isinstance(documents, fusion.Corpus):
-        summary |= {"threshold": model.settings.threshold, "dev pairs with a fact": model.stated(documents.dev)}
+        summary |= {"threshold": model.settings.threshold, "dev pairs with a fact": model.leaks.get("stated", {})}
     _show(summary, as_json)
 
 
@@ -269,11 +277,13 @@ def ablate(
     epochs: Annotated[int, typer.Option(help="Passes over the training documents.")] = 5,
     batch_size: BatchSize = 16,
     learning_rates: LearningRates = (5e-5, 1e-3, 1e-3),
+    head: Head = "bio",
     after_block: AfterBlock = None,
     frozen_blocks: FrozenBlocks = 0,
     link_loss: LinkLoss = 0.0,
     link_noise: LinkNoise = 0.0,
     vector_dropout: VectorDropout = 0.0,
+    without_graph: WithoutGraph = 0.0,
     precision: Precision = "no",
     device: Device = "auto",
     as_json: Json = False,
@@ -294,6 +304,7 @@ def ablate(
     documents = _corpus(task, corpus, dev, test)
     # Only what is set: every setting is part of the key by which finished runs are known again.
     given: dict[str, Any] = {"link_loss": link_loss, "link_noise": link_noise, "vector_dropout": vector_dropout}
+    given |= {"without_graph": without_graph, "head": "" if head == "bio" else head}
     with kg.connect(graph) as connected:
         compared = run_arms(
             documents,

@@ -77,6 +77,9 @@ def explain(
     question: Asked = "",
     option: Options = None,
     top: Annotated[int, typer.Option(help="Effects shown for each prediction.")] = 5,
+    draw: Annotated[
+        Path | None, typer.Option(help="PNG of the effects; or .html, a page of them.", show_default=False)
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -89,11 +92,24 @@ def explain(
     loaded = fusion.load(model, device=device)
     given = _given(loaded, [text], mentions, device, question, option or ())
     explanations = [explanation for item in given for explanation in loaded.explain(item)]
+    if draw is not None:
+        _draw(explanations, draw, top)
     if as_json:
         typer.echo(json.dumps([e.as_dict() for e in explanations], indent=2, ensure_ascii=False))
     else:
         for explanation in explanations:
             typer.echo(explanation.describe(top))
+
+
+def _draw(explanations: Sequence[Any], file: Path, top: int) -> None:
+    from fusion.rendering import draw_explanations, page
+
+    if file.suffix.lower() == ".html":
+        file.write_text(page([explanations]), encoding="utf-8", errors="backslashreplace")
+    elif file.suffix.lower() == ".png":
+        draw_explanations(explanations, file, top)
+    else:
+        raise MedgraftError(f"{file} is to be .png or .html; choose one of these endings")
 
 
 def _given(

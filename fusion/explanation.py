@@ -4,6 +4,7 @@ The hidden states below the knowledge are computed once; knowledge attention and
 thing taken away. The effect is exact for that one thing, which attention weights are not (Raman et al., 2021).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,11 +48,53 @@ class Effect:
         return f"fact ⟨{self.taken.head_name} {self.taken.relation} {self.taken.tail_name}⟩"
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """A predicted mention and what it rests on; `effects` come with the largest change of probability first.
+class Explained(ABC):
+    """A prediction and what it rests on; `effects` come with the largest change of its probability first."""
 
-    `probability` is the mean over the mention's words of the probability of its type (its B and I tags together).
+    probability: float
+    without_graph: Effect
+    effects: tuple[Effect, ...]
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """The prediction in words."""
+
+    @abstractmethod
+    def turned(self, effect: Effect) -> str:
+        """What becomes of the prediction without the thing, in words; empty if it stays."""
+
+    def felt(self, top: int) -> tuple[Effect, ...]:
+        """The whole graph, then the `top` concepts and facts that change anything."""
+        each = [e for e in self.effects if self.turned(e) or abs(e.probability - self.probability) >= FELT]
+        return (self.without_graph, *each[:top])
+
+    def describe(self, top: int = 5) -> str:
+        """A few lines for people."""
+        lines = [f"{self.title} ({self.probability:.3f})"]
+        felt = self.felt(top)
+        for effect in felt:
+            turned = f"{turned}, " if (turned := self.turned(effect)) else ""
+            change = effect.probability - self.probability
+            lines.append(f"  without {effect.what}: {turned}{effect.probability:.3f} ({change:+.3f})")
+        if len(felt) == 1:
+            lines.append(f"  no single one of {len(self.effects)} concepts and facts changes it by {FELT}")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload]
+
+    def _repr_html_(self) -> str:
+        from fusion.rendering import display
+
+        return display([self]).html
+
+
+@dataclass(frozen=True)
+class Explanation(Explained):
+    """A predicted mention.
+
+    `probability` is that of its type: of the span for a span head, else the mean over its words (B and I together).
     """
 
     text: str
@@ -60,23 +103,14 @@ class Explanation:
     without_graph: Effect
     effects: tuple[Effect, ...]
 
-    def describe(self, top: int = 5) -> str:
-        """A few lines for people: the whole graph, then the `top` concepts and facts that change anything."""
+    @property
+    def title(self) -> str:
         linked = f", {self.mention.concept_id}" if self.mention.concept_id else ""
-        lines = [f"{self.text!r} is {self.mention.type}{linked} ({self.probability:.3f})"]
-        felt = [e for e in self.effects if e.type != self.mention.type or abs(e.probability - self.probability) >= FELT]
-        for effect in (self.without_graph, *felt[:top]):
-            if effect.type == self.mention.type:
-                verdict = f"{effect.probability:.3f} ({effect.probability - self.probability:+.3f})"
-            else:
-                verdict = f"no longer {self.mention.type} but {effect.type or 'no mention'} ({effect.probability:.3f})"
-            lines.append(f"  without {effect.what}: {verdict}")
-        if not felt:
-            lines.append(f"  no single one of {len(self.effects)} concepts and facts changes it by {FELT}")
-        return "\n".join(lines)
+        return f"{self.text!r} is {self.mention.type}{linked}"
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def turned(self, effect: Effect) -> str:
+        same = effect.type == self.mention.type
+        return "" if same else f"no longer {self.mention.type} but {effect.type or 'no mention'}"
 
 
 def explain(model: "TaggingModel", document: str | Document, *, batch_size: int = 32) -> list[Explanation]:
@@ -132,15 +166,10 @@ def _explain_window(
     else:
         versions.insert(0, state.hidden)
     chunks = [torch.cat(versions[i : i + batch_size]) for i in range(0, len(versions), batch_size)]
-    probabilities = torch.cat(
-        [
-            (model.network.output(model.encoder.upper(state, c)) / model.settings.temperature).softmax(dim=-1).cpu()
-            for c in chunks
-        ]
-    )
+    logits = torch.cat([model.network.output(model.encoder.upper(state, chunk)) for chunk in chunks])
     found = []
     for mention, pieces in targets:
-        by_type = _type_probabilities(probabilities[:, pieces])
+        by_type = model.network.output.of_mention(logits[:, pieces], model.settings.temperature).cpu()
         effects = [_effect(model, mention, thing, by_type[0], by_type[n]) for n, thing in enumerate(taken, 1)]
         probability = float(by_type[0, 1 + model.settings.types.index(mention.type)])
         ordered = sorted(effects[1:], key=lambda effect: (-abs(effect.probability - probability), effect.what))
@@ -162,12 +191,6 @@ def each_taken_away(knowledge: Knowledge, table: KnowledgeTable) -> Iterable[tup
         mask = torch.zeros_like(knowledge.fact_mask)
         mask[tuple(torch.tensor(where, device=mask.device).T)] = True
         yield fact, knowledge.without(facts=mask)
-
-
-def _type_probabilities(probabilities: Tensor) -> Tensor:
-    """From tag probabilities (R, P, L) at P pieces: means (R, 1 + types) of no mention and of each type."""
-    mean = probabilities.mean(dim=1)
-    return torch.cat([mean[:, :1], mean[:, 1::2] + mean[:, 2::2]], dim=1)
 
 
 def _effect(

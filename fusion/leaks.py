@@ -34,8 +34,8 @@ LEAKS = (
 )
 
 
-def check_leaks(corpus: Corpus, graph: GraphTables) -> None:
-    """Refuse a graph that states what the corpus's relations were labelled from.
+def check_leaks(corpus: Corpus, graph: GraphTables) -> list[str]:
+    """Refuse a graph that states what the corpus's relations were labelled from; say what it was searched for.
 
     Raises:
         MedgraftError: it does; the message names the facts and the way out.
@@ -43,7 +43,7 @@ def check_leaks(corpus: Corpus, graph: GraphTables) -> None:
     labels = {r.relation for part in (corpus.train, corpus.dev, corpus.test) for d in part for r in d.relations}
     leaks = [leak for leak in LEAKS if leak.label in labels]
     if not leaks:
-        return
+        return []
     facts = pl.DataFrame(pl.from_arrow(graph.table("triples").select(["relation", "sources"])))
     for leak in leaks:
         found = facts.filter(_named(pl.col("relation"), leak.relation) | _any_named(pl.col("sources"), leak.source))
@@ -53,6 +53,8 @@ def check_leaks(corpus: Corpus, graph: GraphTables) -> None:
                 f"the graph holds {found.height:,} facts ({names}) that {corpus.name} was labelled from: {leak.why}; "
                 "build a graph without that source, and its embeddings anew"
             )
+
+    return [f"{leak.label}: {leak.why}; the graph holds no such fact" for leak in leaks]
 
 
 def _named(column: pl.Expr, pattern: str) -> pl.Expr:

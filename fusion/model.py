@@ -126,6 +126,12 @@ class ModelSettings:
     stride: int = 32
     link_threshold: float = 0.8
     seed: int = 0
+    head: str = "bio"
+    """Of ner: "bio", or "span" for mentions that may nest and overlap, see `lm.spans`."""
+    longest_mention: int = 16
+    """Words of it, for the span head."""
+    overlapping: bool = False
+    """Whether mentions overlapped in training; only then the span head finds such."""
     relations: tuple[tuple[str, str, str], ...] = ()
     """Relation, head type, tail type."""
     threshold: float = 0.5
@@ -167,6 +173,8 @@ class FusedModel(ABC, Generic[Item]):
     linker: Linker | None = None
     scores: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    leaks: dict[str, Any] = field(default_factory=dict)
+    """For relations: which sources of the labels the graph was searched for, and what it states of the dev pairs."""
     frozen_states: States | None = None
     """Where to keep what the frozen blocks say, so that they run only once; see `lm.caching`."""
     precision: str = "no"
@@ -271,7 +279,7 @@ class FusedModel(ABC, Generic[Item]):
                 self.table.save(aside / "knowledge")
                 self.linker.save(aside / "linker")
             description = {"settings": asdict(self.settings), "fused": self.fused}
-            description |= {"scores": self.scores, "training": self.training}
+            description |= {"scores": self.scores, "training": self.training, "leaks": self.leaks}
             (aside / "medgraft.json").write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
             (aside / "README.md").write_text(model_card(self))
 

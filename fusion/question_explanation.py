@@ -1,17 +1,18 @@
 """Which concept and which fact changed an answer: each is taken away, and the layers above are run again."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fusion.attention import Knowledge
-from fusion.explanation import FELT, Effect, each_taken_away
+from fusion.explanation import Effect, Explained, each_taken_away
 from fusion.facts import PREFIX, as_triple
 from fusion.knowledge import KnowledgeTable
 from fusion.questions import Placed, Prepared
+from fusion.robustness import without_knowledge
 from lm.alignment import Window, collate
 from lm.answers import answer_of, probability_of, votes_of
 from lm.encoder import Array, BlockState
@@ -28,35 +29,22 @@ Thing = Concept | Triple | None
 
 
 @dataclass(frozen=True)
-class QuestionExplanation:
-    """An answer and what it rests on; `effects` come with the largest change of its probability first.
-
-    An effect's `type` is the answer without the thing.
-    """
+class QuestionExplanation(Explained):
+    """An answer; an effect's `type` is the answer without the thing."""
 
     question: Question
     probability: float
     without_graph: Effect
     effects: tuple[Effect, ...]
 
-    def describe(self, top: int = 5) -> str:
-        """A few lines for people: the whole graph, then the `top` concepts and facts that change anything."""
-        answer = self.question.answer or "no answer"
-        lines = [f"{self.question.text!r}: {answer} ({self.probability:.3f})"]
-        felt = [e for e in self.effects if self._turns(e) or abs(e.probability - self.probability) >= FELT]
-        for effect in (self.without_graph, *felt[:top]):
-            change = f"{effect.probability:.3f} ({effect.probability - self.probability:+.3f})"
-            turned = f"no longer {answer} but {effect.type or 'no answer'}, " if self._turns(effect) else ""
-            lines.append(f"  without {effect.what}: {turned}{change}")
-        if not felt:
-            lines.append(f"  no single one of {len(self.effects)} concepts and facts changes it by {FELT}")
-        return "\n".join(lines)
+    @property
+    def title(self) -> str:
+        return f"{self.question.text!r}: {self.question.answer or 'no answer'}"
 
-    def _turns(self, effect: Effect) -> bool:
-        return effect.type != (self.question.answer or "")
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def turned(self, effect: Effect) -> str:
+        answer = self.question.answer or ""
+        same = effect.type == answer
+        return "" if same else f"no longer {answer or 'no answer'} but {effect.type or 'no answer'}"
 
 
 @torch.inference_mode()
@@ -102,7 +90,10 @@ def _versions(
     knowledge = Knowledge.of(batch)
     state = model.encoder.lower(batch, fused.after_block)
     full = state.hidden if knowledge is None else fused.knowledge(state.hidden, knowledge)
-    todo: list[tuple[Thing | str, Tensor, Batch]] = [("all", full, batch), (None, state.hidden, _without(batch))]
+    todo: list[tuple[Thing | str, Tensor, Batch]] = [
+        ("all", full, batch),
+        (None, state.hidden, without_knowledge(batch)),
+    ]
     between = _between(table, batch, prepared.placed(window))
     if knowledge is not None:
         for thing, rest in each_taken_away(knowledge, table):
@@ -149,10 +140,6 @@ def _masked(batch: Batch, places: list[Tensor] | Tensor) -> Batch:
     if not given:
         return batch
     return batch | {f"{PREFIX}codes": batch[f"{PREFIX}codes"].masked_fill(torch.stack(given).any(dim=0), -1)}
-
-
-def _without(batch: Batch) -> Batch:
-    return {name: t for name, t in batch.items() if not name.startswith(("knowledge.", PREFIX, "questions.places"))}
 
 
 def _answer(model: "QuestionModel", question: Question, prepared: Prepared, scores: list[Array]) -> Question:

@@ -1,16 +1,17 @@
 """Which concept and which fact changed a predicted relation: each is taken away, and the layers above are run again."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fusion.attention import Knowledge
-from fusion.explanation import FELT, Effect, each_taken_away
+from fusion.explanation import Effect, Explained, each_taken_away
 from fusion.facts import PREFIX, PairFact, as_triple
 from fusion.knowledge import KnowledgeTable
+from fusion.robustness import without_knowledge
 from lm.alignment import collate
 from loaders.errors import MedgraftError
 from loaders.records import Concept, Document, Relation, Triple
@@ -20,11 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RelationExplanation:
-    """A predicted relation and what it rests on; `effects` come with the largest change of probability first.
-
-    An effect's `type` is the relation, or empty if it is no longer predicted.
-    """
+class RelationExplanation(Explained):
+    """A predicted relation; an effect's `type` is the relation, or empty if it is no longer predicted."""
 
     head_name: str
     tail_name: str
@@ -33,21 +31,12 @@ class RelationExplanation:
     without_graph: Effect
     effects: tuple[Effect, ...]
 
-    def describe(self, top: int = 5) -> str:
-        """A few lines for people: the whole graph, then the `top` concepts and facts that change anything."""
-        r = self.relation
-        lines = [f"{self.head_name!r} {r.relation} {self.tail_name!r} ({self.probability:.3f})"]
-        felt = [e for e in self.effects if not e.type or abs(e.probability - self.probability) >= FELT]
-        for effect in (self.without_graph, *felt[:top]):
-            verdict = "" if effect.type else f"no longer {r.relation}, "
-            change = effect.probability - self.probability
-            lines.append(f"  without {effect.what}: {verdict}{effect.probability:.3f} ({change:+.3f})")
-        if not felt:
-            lines.append(f"  no single one of {len(self.effects)} concepts and facts changes it by {FELT}")
-        return "\n".join(lines)
+    @property
+    def title(self) -> str:
+        return f"{self.head_name!r} {self.relation.relation} {self.tail_name!r}"
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def turned(self, effect: Effect) -> str:
+        return "" if effect.type else f"no longer {self.relation.relation}"
 
 
 @torch.inference_mode()
@@ -68,7 +57,7 @@ def explain(model: "RelationModel", document: str | Document) -> list[RelationEx
     batch = collate(prepared.passages[0].windows, model.encoder, *prepared.extras)
     batch = {name: tensor.to(device) for name, tensor in batch.items()}
     taken: list[Concept | Triple | None] = [None]
-    scores = [_probabilities(model, batch), _probabilities(model, _without_knowledge(batch))]
+    scores = [_probabilities(model, batch), _probabilities(model, without_knowledge(batch))]
     for thing, changed in _changes(model.table, batch, facts):
         taken.append(thing)
         scores.append(_probabilities(model, changed))
@@ -114,10 +103,6 @@ def _changes(
 def _probabilities(model: "RelationModel", batch: dict[str, Tensor]) -> Tensor:
     """(P, R) of the pairs."""
     return (model.network(batch).logits / model.settings.temperature).sigmoid().cpu()
-
-
-def _without_knowledge(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in batch.items() if not name.startswith(("knowledge.", PREFIX))}
 
 
 def _name(document: Document, concept: str) -> str:

@@ -1,7 +1,7 @@
-"""Documents and answers as HTML: spans in the colours of their types, linked to what is known of their concepts.
+"""Documents, answers and explanations as HTML: spans in the colours of their types, linked to their concepts.
 
-Plain HTML with styles of its own, so that it looks the same in a notebook, in a file and without the network. Every
-text and id is escaped.
+Explanations are drawn as pictures, too. Plain HTML with styles of its own, so that it looks the same in a notebook, in
+a file and without the network. Every text and id is escaped.
 """
 
 import hashlib
@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from loaders.errors import MedgraftError
@@ -18,9 +19,32 @@ from loaders.records import Concept, Document, Mention, Question, Relation
 # Light enough for dark text on each.
 COLOURS = ("#ffd8a8", "#a5d8ff", "#b2f2bb", "#ffc9c9", "#d0bfff", "#ffec99", "#99e9f2", "#fcc2d7", "#d8f5a2", "#ced4da")
 _AROUND = 700  # characters of a long context that are shown on each side of the answer
+_FALLS, _RISES = "#e8590c", "#1c7ed6"
+_EFFECTS = 5  # of each prediction that are shown
+_PANELS = 20  # of a picture
 _CURIE = re.compile(r"[A-Za-z][\w.]*:[^\s|]+")
 _CUI = re.compile(r"C\d{7}")
 _CELL = "text-align:left;padding:1px 10px 1px 0;vertical-align:top;border:0"
+
+
+class Effect(Protocol):
+    """What a prediction is without one thing."""
+
+    @property
+    def what(self) -> str: ...
+    @property
+    def probability(self) -> float: ...
+
+
+class Explained(Protocol):
+    """A prediction with the effects of taking things away, see `fusion.explanation`."""
+
+    @property
+    def probability(self) -> float: ...
+    @property
+    def title(self) -> str: ...
+    def turned(self, effect: Any, /) -> str: ...
+    def felt(self, top: int, /) -> Sequence[Effect]: ...
 
 
 class Concepts(Protocol):
@@ -39,18 +63,55 @@ class Display:
         return self.html
 
 
-def display(item: Document | Question, concepts: Concepts | None = None) -> Display:
-    """A document with its mentions and relations, or a question with its answer.
+def display(item: Document | Question | Sequence[Explained], concepts: Concepts | None = None) -> Display:
+    """A document with its mentions and relations, a question with its answer, or what `explain` says of them.
 
     Args:
-        item: gold or predicted.
+        item: gold or predicted; or explanations of predictions.
         concepts: a graph (`kg.connect`) or a model's `table`, for names and definitions.
     """
-    body = _question(item) if isinstance(item, Question) else _document(item, concepts)
+    if isinstance(item, Document):
+        body = _document(item, concepts)
+    else:
+        body = _question(item) if isinstance(item, Question) else "".join(map(_explained, item))
     return Display(f'<div style="font-family:sans-serif;line-height:1.9;max-width:60em">{body}</div>')
 
 
-def page(items: Iterable[Document | Question], concepts: Concepts | None = None) -> str:
+def draw_explanations(explanations: Sequence[Explained], file: str | Path, top: int = 5) -> Path:
+    """A PNG with a panel for each prediction: from its probability to that without the graph, a concept or a fact.
+
+    Raises:
+        MedgraftError: nothing is explained, matplotlib is absent, or the file cannot be written.
+    """
+    from kg.pictures import new_figure, save_figure
+
+    if not explanations:
+        raise MedgraftError("there is no prediction to draw; give a text in which the model finds something")
+    drawn = explanations[:_PANELS]
+    felt = [explanation.felt(top) for explanation in drawn]
+    heights = [len(some) + 1.6 for some in felt]
+    figure, panels = new_figure(
+        12, 0.3 * sum(heights) + 0.6, len(drawn), squeeze=False, sharex=True, height_ratios=heights
+    )
+    for axes, explanation, effects in zip(panels[:, 0], drawn, felt, strict=True):
+        before = explanation.probability
+        for row, effect in enumerate(effects):
+            change = effect.probability - before
+            turned = explanation.turned(effect)
+            axes.barh(row, change, left=before, height=0.6, color=_FALLS if change < 0 else _RISES)
+            said = f"{effect.probability:.3f} ({change:+.3f})" + (f"  {turned}" if turned else "")
+            axes.text(1.02, row, said, va="center", fontsize=8, fontweight="bold" if turned else "normal")
+        axes.axvline(before, color="#333", linewidth=1)
+        axes.set_yticks(range(len(effects)), [_short(f"without {effect.what}", 64) for effect in effects], fontsize=8)
+        axes.set(xlim=(0, 1), ylim=(len(effects) - 0.4, -0.6))
+        axes.set_title(_short(f"{explanation.title} ({before:.3f})", 110), loc="left", fontsize=9, fontweight="bold")
+        axes.spines[["top", "right"]].set_visible(False)
+    left = len(explanations) - len(drawn)
+    panels[-1, 0].set_xlabel("probability of the prediction" + (f"; {left} more predictions not shown" if left else ""))
+    return save_figure(figure, file)
+
+
+def page(items: Iterable[Document | Question | Sequence[Explained]], concepts: Concepts | None = None) -> str:
     """A whole HTML page of documents or questions."""
     shown = "<hr>".join(display(item, concepts).html for item in items)
     return (
@@ -159,6 +220,23 @@ def _question(q: Question) -> str:
     text = ("… " if first else "") + text + (" …" if last < len(q.context) else "")
     listed = f"<ul>{options}</ul>" if options else ""
     return f'<p><b>{escape(q.text)}</b> {answer}</p>{listed}<p style="white-space:pre-wrap">{text}</p>'
+
+
+def _explained(explanation: Explained) -> str:
+    """A prediction and a bar for each thing, from the probability with everything to that without the thing."""
+    before = explanation.probability
+    rows = []
+    for effect in explanation.felt(_EFFECTS):
+        low, high = sorted((before, effect.probability))
+        colour = _FALLS if effect.probability < before else _RISES
+        inner = f"margin-left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%;height:10px;background:{colour}"
+        bar = f'<div style="width:200px;background:#8882;margin-top:6px"><div style="{inner}"></div></div>'
+        turned = escape(explanation.turned(effect))
+        change = f"{effect.probability:.3f} ({effect.probability - before:+.3f})"
+        cells = [f"without {escape(effect.what)}", bar, change, f"<b>{turned}</b>"]
+        rows.append("<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>")
+    table = f'<table style="font-size:85%;border-collapse:collapse">{"".join(rows)}</table>'
+    return f"<p><b>{escape(explanation.title)}</b> <small>{before:.3f}</small></p>{table}"
 
 
 def _colours(types: set[str]) -> dict[str, str]:

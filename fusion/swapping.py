@@ -113,7 +113,7 @@ def swap_graph(
         unknown_relations=_unknown(graph.table("triples")["relation"].to_pylist(), old.relation_names),
         unknown_types=_unknown(types, [*old.type_names, ""]),
     )
-    return replace(model, table=table, linker=linker), report
+    return replace(model, table=table, linker=linker, leaks={}), report
 
 
 def gate(before: FusedModel[Any], after: FusedModel[Any], items: Sequence[Document] | Sequence[Question]) -> Gate:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from fusion.corpora import Corpus
@@ -12,13 +13,18 @@ from lm.alignment import collate, windows
 from lm.calibration import fit_temperature
 from lm.encoder import Encoder
 from lm.evaluation import Scores, evaluate_mentions
-from lm.tagging import Tagger, TagScheme, predict, tag_documents, tag_loss
+from lm.spans import SpanScheme
+from lm.tagging import Scheme, Tagger, TagScheme, predict, tag_documents, tag_loss
 from lm.tallies import Tally, set_tally
 from loaders.errors import MedgraftError
 from loaders.records import Document, Mention
 
 if TYPE_CHECKING:
     from fusion.explanation import Explanation
+
+
+HEADS = ("bio", "span")
+"""Flat tags of words, or spans that may nest and overlap."""
 
 
 class TaggingModel(DocumentModel):
@@ -32,15 +38,15 @@ class TaggingModel(DocumentModel):
     ) -> "TaggingModel":
         """An untrained model: fused if there is a table, plain otherwise."""
         fused = fused_encoder(encoder, settings, table)
-        tagger = Tagger(fused, TagScheme(settings.types), hidden_size=encoder.hidden_size, seed=settings.seed)
+        tagger = Tagger(fused, _scheme(settings), hidden_size=encoder.hidden_size, seed=settings.seed)
         return cls(tagger, encoder, settings, table, linker)
 
     @classmethod
     def settings_of(cls, corpus: Corpus) -> dict[str, Any]:
-        """What the training documents decide: the types of their mentions."""
+        """What the training documents decide: the types of their mentions, and whether these overlap."""
         if not corpus.types:
             raise MedgraftError(f"corpus {corpus.name} has no mention in its training documents; check its format")
-        return {"types": corpus.types}
+        return {"types": corpus.types, "overlapping": any(map(_overlap, corpus.train))}
 
     def annotate(
         self, items: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
@@ -81,7 +87,7 @@ class TaggingModel(DocumentModel):
         return evaluate
 
     def fit_temperature(self, dev: Sequence[Document]) -> float:
-        """On the tags of the words."""
+        """On the labels of the words."""
         s = self.settings
         made = windows([d.text for d in dev], self.encoder, s.max_pieces, s.stride)
         extras = [*self.extras(self.link(dev)), *self.cached(made)]
@@ -125,3 +131,15 @@ class TaggingModel(DocumentModel):
             sure = bool(candidates) and candidates[0].score >= self.settings.link_threshold
             mentions.append(replace(m, candidates=candidates, concept_id=candidates[0].concept_id if sure else None))
         return replace(found, mentions=tuple(mentions))
+
+
+def _scheme(settings: ModelSettings) -> Scheme:
+    if settings.head == "span":
+        return SpanScheme(settings.types, longest=settings.longest_mention, overlapping=settings.overlapping)
+    return TagScheme(settings.types)
+
+
+def _overlap(document: Document) -> bool:
+    """Whether two mentions of the document share characters."""
+    spans = sorted((m.start, m.end) for m in document.mentions)
+    return any(left[1] > right[0] for left, right in pairwise(spans))

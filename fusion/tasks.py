@@ -70,5 +70,6 @@ def load(folder: str | Path, device: str = "auto") -> FusedModel[Any]:
     if absent or unexpected:
         raise MedgraftError(f"{folder / 'medgraft.safetensors'} is of another model ({[*absent, *unexpected][0]})")
     model.scores, model.training = description["scores"], description["training"]
+    model.leaks = description.get("leaks", {})
     model.network.to(resolve_device(device)).eval()
     return model

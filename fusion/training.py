@@ -17,6 +17,9 @@ from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
 from fusion.leaks import check_leaks
 from fusion.model import FusedModel, ModelSettings, default_depth
 from fusion.question_corpora import QuestionCorpus
+from fusion.relations import RelationModel
+from fusion.robustness import loss_without_graph
+from fusion.tagging import HEADS
 from fusion.tasks import TASKS, make_model
 from kg import Linker
 from lm.caching import States
@@ -39,6 +42,8 @@ def train(
     encoder: str | Path,
     out: str | Path | None = None,
     knowledge: KnowledgeTable | None = None,
+    head: str = "bio",
+    longest_mention: int = 16,
     after_block: int | None = None,
     num_candidates: int = 5,
     max_pieces: int | None = None,
@@ -56,6 +61,7 @@ def train(
     link_loss: float = 0.0,
     link_noise: float = 0.0,
     vector_dropout: float = 0.0,
+    without_graph: float = 0.0,
     accumulation: int = 1,
     precision: str = "no",
     patience: int | None = None,
@@ -79,6 +85,8 @@ def train(
         encoder: Hugging Face model folder, or name in the local cache, of a BERT-type encoder.
         out: folder for the model; an interrupted training with the same settings goes on where it stopped.
         knowledge: a finished table in place of graph and embeddings (control arms).
+        head: for ner "bio", flat tags of words, or "span", with which mentions may nest and overlap.
+        longest_mention: words of the longest mention that the span head finds.
         after_block: blocks below the knowledge; two thirds of them by default.
         num_candidates: candidates a mention.
         max_pieces: longest window of a document, in pieces; by default 256 for ner, else what the encoder takes.
@@ -100,6 +108,8 @@ def train(
         link_noise: share of the mentions that get the candidates of another one in training, with NIL as the right
             answer.
         vector_dropout: share of the concepts of a batch that are known by their type alone in training.
+        without_graph: share of the training loss that is taken with the graph removed, in a second reading of each
+            batch.
         accumulation: batches a step.
         precision: "no", "bf16" or "fp16".
         patience: stop after so many epochs without a better one.
@@ -115,10 +125,15 @@ def train(
         raise MedgraftError(f"unknown task {task!r}; choose {' or '.join(TASKS)}")
     if (task == "qa") != isinstance(corpus, QuestionCorpus):
         raise MedgraftError(f"{corpus.name} is not a corpus for {task}; qa wants questions, other tasks want documents")
+    if head not in HEADS or (head != HEADS[0] and task != "ner"):
+        raise MedgraftError(
+            f"no head {head!r} for {task}; choose {' or '.join(HEADS)} for ner, nothing for other tasks"
+        )
     asked = TASKS[task].settings_of(corpus)  # type: ignore[arg-type]
     resolve_device(device)
+    searched: list[str] = []
     if isinstance(corpus, Corpus) and task == "relations" and graph is not None:
-        check_leaks(corpus, graph)
+        searched = check_leaks(corpus, graph)
     table = _table(task, graph, embeddings, linker) if knowledge is None else _with_linker(knowledge, linker)
     loaded = Encoder.load(encoder)
     settings = ModelSettings(
@@ -128,6 +143,8 @@ def train(
         max_pieces=min(max_pieces or _LONGEST.get(task, loaded.max_pieces), loaded.max_pieces),
         max_windows=max_windows,
         seed=seed,
+        head=head,
+        longest_mention=longest_mention,
         **asked,
     )
     model = make_model(loaded, settings, table, linker if table is not None else None)
@@ -157,6 +174,7 @@ def train(
                 ("link_loss", link_loss),
                 ("link_noise", link_noise),
                 ("vector_dropout", vector_dropout),
+                ("without_graph", without_graph),
             )
             if value
         },
@@ -180,7 +198,7 @@ def train(
     if knowledge_attention is not None:
         knowledge_attention.link_noise, knowledge_attention.vector_dropout = link_noise, vector_dropout
     data = model.training_data(corpus.train)
-    with _linking_loss(model.network, knowledge_attention, link_loss):
+    with loss_without_graph(model.network, without_graph), _linking_loss(model.network, knowledge_attention, link_loss):
         history = fit(
             model.network,
             data.examples,
@@ -211,6 +229,8 @@ def train(
     model.scores = {} if best is None else {f"dev {name}": round(value, 4) for name, value in best.scores.items()}
     model.training = {**plan, "steps": history.steps, **data.notes, "best epoch": history.best_epoch}
     model.training["temperature"] = round(model.settings.temperature, 4)
+    if isinstance(model, RelationModel) and isinstance(corpus, Corpus) and table is not None:
+        model.leaks = {"searched for": searched, "stated": model.stated(corpus.dev) if corpus.dev else {}}
     if out is not None:
         model.save(out)
         for left in Path(out).parent.glob(f".{Path(out).name}.training-*"):

@@ -29,14 +29,14 @@ def draw_training(embeddings: Embeddings, out: str | Path) -> Path:
     losses = embeddings.metrics.get("loss")
     if not losses:
         raise MedgraftError("these embeddings hold no losses to draw; train them with kg.train_embeddings")
-    figure, axes = _figure()
+    figure, axes = new_figure()
     axes.plot(range(1, len(losses) + 1), losses, marker="o", color="tab:blue", label="loss")
     axes.set(xlabel="epoch", ylabel="loss", title=f"{embeddings.model}, {embeddings.dim} numbers a concept")
     if checks := embeddings.metrics.get("dev_mrr"):
         other = axes.twinx()
         other.plot(*zip(*checks, strict=True), marker="s", color="tab:orange")
         other.set_ylabel("MRR on development triples", color="tab:orange")
-    return _saved(figure, out)
+    return save_figure(figure, out)
 
 
 def draw_map(embeddings: Embeddings, graph: Concepts, out: str | Path, *, limit: int = _MOST, seed: int = 0) -> Path:
@@ -60,7 +60,7 @@ def draw_map(embeddings: Embeddings, graph: Concepts, out: str | Path, *, limit:
 
     if len(embeddings) < 5:
         raise MedgraftError(f"{len(embeddings)} concepts are too few for a map; there must be five")
-    figure, axes = _figure()
+    figure, axes = new_figure()
     rows = np.sort(np.random.default_rng(seed).permutation(len(embeddings))[:limit])
     vectors = embeddings.vectors[rows]
     reduced = PCA(min(50, *vectors.shape), random_state=seed).fit_transform(vectors)
@@ -75,21 +75,27 @@ def draw_map(embeddings: Embeddings, graph: Concepts, out: str | Path, *, limit:
             axes.scatter(*places[chosen].T, s=4, alpha=0.6, linewidths=0, label=name or "other")
     axes.set(xticks=[], yticks=[], title=f"{embeddings.model}: {len(rows):,} of {len(embeddings):,} concepts")
     axes.legend(markerscale=4, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    return _saved(figure, out)
+    return save_figure(figure, out)
 
 
-def _figure() -> Any:
+def new_figure(width: float = 8, height: float = 5, rows: int = 1, **settings: Any) -> tuple[Any, Any]:
+    """A matplotlib figure of this size in inches that needs no screen, and its axes (an array for several rows)."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise MedgraftError("pictures need matplotlib; pip install 'medgraft[notebooks]'") from None
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots()
+    return figure, figure.subplots(rows, **settings)
 
 
-def _saved(figure: Any, out: str | Path) -> Path:
+def save_figure(figure: Any, out: str | Path) -> Path:
+    """Write it as PNG.
+
+    Raises:
+        MedgraftError: it cannot be written there.
+    """
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

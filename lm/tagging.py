@@ -1,11 +1,15 @@
-"""Mentions as BIO tags of words: labels for training, an output layer, and exact mentions back.
+"""Mentions as labels of words: for training, by an output layer, and exact mentions back.
 
-Labels and predictions live on words. A word is labelled on its first piece in the window that owns it, so each word
+Labels and predictions live on words. A word is read at its first piece in the window that owns it, so each word
 counts once however the windows overlap, and decoding runs over whole documents: a window border cuts no mention.
+
+What the labels are is up to a scheme with an output layer of its own: flat BIO tags here, spans that may overlap in
+`lm.spans`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,15 +28,45 @@ IGNORED = -100
 
 @dataclass(slots=True)
 class TagCounts:
-    """What became of the mentions: each is tagged, or dropped for one of two reasons."""
+    """What became of the mentions: each is tagged, or dropped for one of three reasons."""
 
     tagged: int = 0
     dropped_overlapping: int = 0
-    """Overlaps a longer mention (or repeats one), and BIO tags are flat."""
+    """Repeats a mention; or, as BIO tags are flat, overlaps a longer one."""
+    dropped_too_long: int = 0
+    """Has more words than a span may have."""
     dropped_without_word: int = 0
     """Covers no word that the tokenizer keeps."""
     widened: int = 0
     """Of the tagged ones: begins or ends inside a word, which no prediction can reproduce."""
+
+
+class Scheme(Protocol):
+    """How mentions become labels of a document's W words and back. What is called (W, ...) is up to the scheme."""
+
+    @property
+    def types(self) -> tuple[str, ...]: ...
+
+    def output_layer(self, hidden_size: int, dropout: float, seed: int) -> Any:
+        """The layer over hidden states that these labels are learnt by: a `MentionTagger`, or alike."""
+
+    def encode(self, mentions: Iterable[Mention], word_spans: Array, counts: TagCounts | None = None) -> Array:
+        """Labels (W, ...) of the words with these characters (W, 2)."""
+
+    def decode(self, scores: Array, word_spans: Array, temperature: float = 1.0) -> tuple[Mention, ...]:
+        """Mentions from what the output layer's `scores` says (W, ...); the temperature changes only their scores."""
+
+    def batch_labels(self, group: Sequence[Window], encoded: Sequence[Array]) -> dict[str, Tensor]:
+        """The labels of these windows, as the output layer's `loss` wants them, from those of all documents."""
+
+    def likelihood(self, scores: Array, labels: Array) -> Callable[[float], float]:
+        """The mean negative log probability of `labels`, as a function of the temperature."""
+
+
+def check_type(mention: Mention, types: Sequence[str]) -> None:
+    """Raise a MedgraftError if a scheme of these types lacks the mention's."""
+    if mention.type not in types:
+        raise MedgraftError(f"mention type {mention.type!r} is not one of {', '.join(types)}; train with it or drop it")
 
 
 class TagScheme:
@@ -59,6 +93,9 @@ class TagScheme:
         """The scheme of all types that the documents mention, sorted."""
         return cls(sorted({mention.type for document in documents for mention in document.mentions}))
 
+    def output_layer(self, hidden_size: int, dropout: float, seed: int) -> "MentionTagger":
+        return MentionTagger(hidden_size, len(self.labels), dropout, seed)
+
     def encode(self, mentions: Iterable[Mention], word_spans: Array, counts: TagCounts | None = None) -> Array:
         """Tags (W,) of the words; where mentions overlap, the longest wins, then the first.
 
@@ -68,10 +105,7 @@ class TagScheme:
         counts = TagCounts() if counts is None else counts
         tags = np.zeros(len(word_spans), dtype=np.int64)
         for mention in sorted(mentions, key=lambda m: (m.start - m.end, m.start, m.type)):
-            if mention.type not in self.types:
-                raise MedgraftError(
-                    f"mention type {mention.type!r} is not one of {', '.join(self.types)}; train with it or drop it"
-                )
+            check_type(mention, self.types)
             i, j = words_of(word_spans, mention.start, mention.end)
             if i == j:
                 counts.dropped_without_word += 1
@@ -84,11 +118,12 @@ class TagScheme:
                 counts.widened += (word_spans[i, 0], word_spans[j - 1, 1]) != (mention.start, mention.end)
         return tags
 
-    def decode(self, log_probabilities: Array, word_spans: Array) -> tuple[Mention, ...]:
+    def decode(self, scores: Array, word_spans: Array, temperature: float = 1.0) -> tuple[Mention, ...]:
         """Mentions of the most probable valid tag sequence (Viterbi) for log probabilities (W, L) of words (W, 2).
 
         A mention's score is the geometric mean of the probabilities of its words' tags.
         """
+        log_probabilities = _tempered(scores, temperature)
         tags = self._best_valid(log_probabilities)
         begins = np.flatnonzero(tags % 2 == 1).tolist()
         found = []
@@ -100,6 +135,17 @@ class TagScheme:
             type = self.types[int(tags[i]) // 2]
             found.append(Mention(int(word_spans[i, 0]), int(word_spans[j - 1, 1]), type, score=score))
         return tuple(found)
+
+    def batch_labels(self, group: Sequence[Window], encoded: Sequence[Array]) -> dict[str, Tensor]:
+        """`labels` (B, T): the tag of each word that its window owns, on the word's first piece."""
+        table = np.full((len(group), max(map(len, group))), IGNORED, dtype=np.int64)
+        for row, window in enumerate(group):
+            places = np.flatnonzero(window.owned_first)
+            table[row, places] = encoded[window.document][window.words[places]]
+        return {"labels": torch.from_numpy(table)}
+
+    def likelihood(self, scores: Array, labels: Array) -> Callable[[float], float]:
+        return negative_log_likelihood(scores, labels)
 
     def _best_valid(self, log_probabilities: Array) -> Array:
         words = len(log_probabilities)
@@ -121,7 +167,7 @@ class TagScheme:
 
 @dataclass(slots=True)
 class TaggerOutput:
-    """`loss` is the mean over the `count` labelled words, None without labels; `logits` is (B, T, L)."""
+    """`loss` is the mean over the `count` labelled words, None without labels; `logits` is (B, T, F)."""
 
     loss: Tensor | None
     logits: Tensor
@@ -146,14 +192,29 @@ class MentionTagger(nn.Module):
         logits: Tensor = self.linear(self.dropout(hidden))
         return logits
 
+    def scores(self, logits: Tensor) -> Tensor:
+        """Log probabilities (W, L) of the tags of words."""
+        return logits.float().log_softmax(dim=-1)
+
+    def loss(self, logits: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy of `batch["labels"]` (B, T), -100 where nothing is labelled, and their number."""
+        labelled = batch["labels"] != IGNORED
+        total = F.cross_entropy(logits[labelled].float(), batch["labels"][labelled], reduction="sum")
+        return total, labelled.sum()
+
+    def of_mention(self, logits: Tensor, temperature: float) -> Tensor:
+        """(R, 1 + types): no mention, and each type (B and I together), as means over words with logits (R, P, L)."""
+        mean = (logits.float() / temperature).softmax(dim=-1).mean(dim=1)
+        return torch.cat([mean[:, :1], mean[:, 1::2] + mean[:, 2::2]], dim=1)
+
 
 class Tagger(nn.Module):
-    """An encoder (any module that maps a batch to hidden states (B, T, d)) under a `MentionTagger`."""
+    """An encoder (any module that maps a batch to hidden states (B, T, d)) under the scheme's output layer."""
 
     def __init__(
         self,
         encoder: nn.Module,
-        scheme: TagScheme,
+        scheme: Scheme,
         dropout: float = 0.1,
         *,
         hidden_size: int | None = None,
@@ -163,39 +224,29 @@ class Tagger(nn.Module):
         self.encoder = encoder
         self.scheme = scheme
         width = hidden_size if hidden_size is not None else int(encoder.hidden_size)  # type: ignore[arg-type]
-        self.output = MentionTagger(width, len(scheme.labels), dropout, seed)
+        self.output = scheme.output_layer(width, dropout, seed)
 
     def forward(self, batch: dict[str, Tensor]) -> TaggerOutput:
-        """Loss over `batch["labels"]` (B, T), -100 where nothing is labelled, and logits (B, T, L)."""
+        """What the output layer says of each piece (B, T, F), and the loss where the batch has labels."""
         logits = self.output(self.encoder(batch))
         if "labels" not in batch:
             return TaggerOutput(None, logits)
-        labelled = batch["labels"] != IGNORED
-        count = labelled.sum()
-        total = F.cross_entropy(logits[labelled].float(), batch["labels"][labelled], reduction="sum")
+        total, count = self.output.loss(logits, batch)
         return TaggerOutput(total / count.clamp(min=1), logits, count)
 
 
 def tag_documents(
-    documents: Sequence[Document], made: Sequence[Window], scheme: TagScheme
+    documents: Sequence[Document], made: Sequence[Window], scheme: Scheme
 ) -> tuple[Callable[[Sequence[Window]], dict[str, Tensor]], TagCounts]:
-    """An extra for `collate` that adds `labels` (B, T) to the windows `made` of the documents, and what was counted."""
+    """An extra for `collate` that adds `labels` to the windows `made` of the documents, and what was counted."""
     counts = TagCounts()
-    tags: list[Array] = [np.zeros(0, dtype=np.int64)] * len(documents)
+    encoded: list[Array] = [np.zeros(0, dtype=np.int64)] * len(documents)
     seen: set[int] = set()
     for window in made:
         if window.document not in seen:
             seen.add(window.document)
-            tags[window.document] = scheme.encode(documents[window.document].mentions, window.word_spans, counts)
-
-    def labels(group: Sequence[Window]) -> dict[str, Tensor]:
-        table = np.full((len(group), max(map(len, group))), IGNORED, dtype=np.int64)
-        for row, window in enumerate(group):
-            places = np.flatnonzero(window.owned_first)
-            table[row, places] = tags[window.document][window.words[places]]
-        return {"labels": torch.from_numpy(table)}
-
-    return labels, counts
+            encoded[window.document] = scheme.encode(documents[window.document].mentions, window.word_spans, counts)
+    return lambda group: scheme.batch_labels(group, encoded), counts
 
 
 def predict(
@@ -221,14 +272,14 @@ def predict(
         stride: pieces shared by neighbouring windows.
         batch_size: windows in a batch; batches hold windows of similar length. The result does not depend on it.
         precision: "no", "bf16" or "fp16" (autocast).
-        temperature: by which the tags' logits are divided: it changes the scores, not the mentions.
+        temperature: by which the logits are divided: it changes the scores, not the mentions.
         progress: show a bar on stderr if it is a terminal.
     """
     made = windows([document.text for document in documents], encoder, min(max_pieces, encoder.max_pieces), stride)
-    scores = _word_log_probabilities(tagger, made, encoder, extras, batch_size, precision, progress)
+    scores = _word_scores(tagger, made, encoder, extras, batch_size, precision, progress)
     spans = {window.document: window.word_spans for window in made}
     return [
-        replace(document, mentions=tagger.scheme.decode(_tempered(scores[number], temperature), spans[number]))
+        replace(document, mentions=tagger.scheme.decode(scores[number], spans[number], temperature))
         for number, document in enumerate(documents)
     ]
 
@@ -242,16 +293,17 @@ def tag_loss(
     stride: int = 32,
     batch_size: int = 32,
 ) -> Callable[[float], float]:
-    """The mean negative log probability of the documents' gold tags as a function of the temperature; see `predict`.
+    """The mean negative log probability of the documents' gold labels as a function of the temperature; see `predict`.
 
     Mentions of types that the tagger does not know count as none.
     """
     made = windows([document.text for document in documents], encoder, min(max_pieces, encoder.max_pieces), stride)
-    scores = _word_log_probabilities(tagger, made, encoder, extras, batch_size, "no", False)
+    scores = _word_scores(tagger, made, encoder, extras, batch_size, "no", False)
     spans = {window.document: window.word_spans for window in made}
     known = [[m for m in document.mentions if m.type in tagger.scheme.types] for document in documents]
-    tags = [tagger.scheme.encode(mentions, spans[number]) for number, mentions in enumerate(known)]
-    return negative_log_likelihood(np.concatenate([scores[n] for n in range(len(documents))]), np.concatenate(tags))
+    labels = [tagger.scheme.encode(mentions, spans[number]) for number, mentions in enumerate(known)]
+    together = np.concatenate([scores[n] for n in range(len(documents))])
+    return tagger.scheme.likelihood(together, np.concatenate(labels))
 
 
 def _tempered(log_probabilities: Array, temperature: float) -> Array:
@@ -262,7 +314,7 @@ def _tempered(log_probabilities: Array, temperature: float) -> Array:
     return total
 
 
-def _word_log_probabilities(
+def _word_scores(
     tagger: Tagger,
     made: Sequence[Window],
     encoder: Encoder,
@@ -271,10 +323,10 @@ def _word_log_probabilities(
     precision: str,
     progress: bool,
 ) -> dict[int, Array]:
-    """For each document (W, L), every word taken from the window that owns it."""
+    """For each document what the scheme decodes (W, ...), every word taken from the window that owns it."""
     device = next(tagger.parameters()).device
     dtype = PRECISIONS[precision]
-    scores = {w.document: np.zeros((len(w.word_spans), len(tagger.scheme.labels)), np.float32) for w in made}
+    found: dict[int, Tensor] = {}
     ordered = sorted(made, key=len, reverse=True)
     was_training = tagger.training
     tagger.eval()
@@ -283,10 +335,12 @@ def _word_log_probabilities(
             group = ordered[start : start + batch_size]
             batch = {name: tensor.to(device) for name, tensor in collate(group, encoder, *extras).items()}
             with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=precision != "no"):
-                logits = tagger(batch).logits.float().log_softmax(dim=-1).cpu().numpy()
+                logits = tagger(batch).logits.float()
             for row, window in enumerate(group):
                 places = np.flatnonzero(window.owned_first)
-                scores[window.document][window.words[places]] = logits[row, places]
+                words = found.setdefault(window.document, logits.new_zeros(len(window.word_spans), logits.shape[2]))
+                words[window.words[places]] = logits[row, places]
+        with torch.inference_mode():
+            return {document: tagger.output.scores(words).cpu().numpy() for document, words in found.items()}
     finally:
         tagger.train(was_training)
-    return scores

@@ -15,7 +15,7 @@ from fusion.evaluation import compare_models, measure
 from fusion.label_corpora import load_labelled
 from kg import Linker
 from loaders.errors import MedgraftError
-from loaders.records import Document, Label
+from loaders.records import Concept, Document, Label
 from tests.fusion.invented import invented_graph, invented_names, invented_vectors
 from tests.fusion.test_cli import run
 
@@ -79,8 +79,8 @@ def test_only_the_graph_decides(models: tuple[Path, Path]) -> None:
     assert low <= found.values["accuracy"] <= high and "calibration_error" in found.values and str(found)
     (explanation,) = fused.explain(ONE.test[0])
     name = ONE.test[0].text.split()[0]
-    assert max(explanation.concepts, key=lambda key: explanation.concepts[key])[0] == name
-    assert explanation.without_graph < explanation.score and name in explanation.describe()
+    assert isinstance(explanation.effects[0].taken, Concept) and explanation.effects[0].taken.name == name
+    assert explanation.without_graph.probability < explanation.probability and name in explanation.describe()
 
 
 def test_several_labels_and_long_texts(encoder_folder: Callable[[str], Path], linker: Linker, tmp_path: Path) -> None:

@@ -76,8 +76,14 @@ def test_the_commands_work_one_after_the_other(
     assert code == 0 and json.loads(out)[0]["text"] == text
     code, out, _ = run(capsys, "annotate", model, text, "--pubtator")
     assert code == 0 and "1|" in out
-    code, out, _ = run(capsys, "explain", model, text, "--json")
+    code, out, _ = run(capsys, "explain", model, text, "--json", "--draw", trained / "why.html")
     assert code == 0 and isinstance(json.loads(out), list)
+    assert (trained / "why.html").read_text().startswith("<!DOCTYPE html>")
+    code, _, err = run(capsys, "explain", model, text, "--draw", trained / "why.gif")
+    assert code == 1 and "why.gif is to be .png or .html" in err
+    if json.loads(out):
+        code, _, _ = run(capsys, "explain", model, text, "--draw", trained / "why.png")
+        assert code == 0 and (trained / "why.png").read_bytes().startswith(b"\x89PNG")
     code, out, _ = run(capsys, "link", tiny_graph, text, "--json")
     assert code == 0 and [m["concept_id"] for m in json.loads(out)[0]["mentions"]] == ["TINY:0000003", "TINY:0000005"]
     code, out, _ = run(capsys, "link", tiny_graph, text, "--save", trained / "linker")

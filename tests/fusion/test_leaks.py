@@ -44,7 +44,9 @@ def test_the_source_of_the_labels_is_refused(label, relation, source):
     ],
 )
 def test_other_sources_pass(label, relation, source):
-    check_leaks(corpus(label), graph(relation, source))
+    (line,) = check_leaks(corpus(label), graph(relation, source))
+    assert line.startswith(f"{label}: ") and line.endswith("the graph holds no such fact")
+    assert check_leaks(corpus("another"), graph(relation, source)) == []
 
 
 def test_the_hpo_graph_is_refused_for_gene_phenotype_relations(tiny_graph):

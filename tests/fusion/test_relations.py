@@ -11,6 +11,7 @@ import torch
 import fusion
 from fusion.ablation import ablate
 from fusion.arms import ARMS, Material, without_stated
+from fusion.card import model_card
 from fusion.relations import RelationModel
 from kg import Linker
 from loaders.errors import MedgraftError
@@ -50,8 +51,18 @@ def fused(folder: Path, linker: Linker, tmp_path_factory: pytest.TempPathFactory
     assert isinstance(model, RelationModel)
     loaded = fusion.load(out)
     assert list(loaded.pipe(CORPUS.test)) == list(model.pipe(CORPUS.test))
-    assert loaded.settings == model.settings
+    assert loaded.settings == model.settings and loaded.leaks == model.leaks
     return model
+
+
+def test_the_card_says_what_the_graph_states_of_the_labels(fused: RelationModel, tmp_path: Path) -> None:
+    shares = fused.leaks["stated"]
+    assert shares == fused.stated(CORPUS.dev) and shares["related"] > 0.9
+    card = model_card(fused)
+    assert "CID: the curators of CTD made these labels" in card and "the graph holds no such fact" in card
+    assert f"{shares['unrelated']:.1%} of the unrelated development pairs" in card
+    assert "none is known" in model_card(replace(fused, leaks={**fused.leaks, "searched for": []}))
+    assert "What the graph states" not in model_card(replace(fused, leaks={}))
 
 
 def test_only_the_fact_between_two_unseen_names_decides(fused: RelationModel, folder: Path, linker: Linker) -> None:

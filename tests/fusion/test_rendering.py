@@ -1,15 +1,17 @@
 """HTML of documents and answers: well nested whatever the spans, nothing unescaped, the text unchanged."""
 
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fusion
+from fusion.explanation import Effect, Explanation
 from fusion.knowledge import KnowledgeTable
-from fusion.rendering import COLOURS, page
-from loaders import Concept, Document, MedgraftError, Mention, Question, Relation
+from fusion.rendering import COLOURS, draw_explanations, page
+from loaders import Concept, Document, MedgraftError, Mention, Question, Relation, Triple
 from tests.fusion.invented import invented_graph, invented_vectors
 
 ALLOWED = {"div", "p", "mark", "a", "span", "table", "tr", "td", "small", "b", "i", "ul", "li", "hr"}
@@ -128,3 +130,31 @@ def test_the_table_of_a_model_knows_names() -> None:
         table.concept("X:9")
     document = Document("1", "High fever.", (Mention(5, 10, "Disease", "X:0000"),))
     assert "fever" in fusion.display(document, table).html and "Thing" in fusion.display(document, table).html
+
+
+def explanations() -> list[Explanation]:
+    """One with effects of both signs and a prediction that turns, one that rests on nothing."""
+    fact = Triple("X:1", "treats <b>", "X:2", head_name="ataxia & more", tail_name="hub")
+    effects = (Effect(fact, 0.2, "Chemical"), Effect(Concept("X:1", "a " * 60), 0.95, "Disease"))
+    one = Explanation("<ataxia>", Mention(0, 8, "Disease", "X:1"), 0.9, Effect(None, 0.4, ""), effects)
+    return [one, Explanation("b", Mention(0, 1, "Chemical"), 0.3, Effect(None, 0.3, "Chemical"), ())]
+
+
+def test_explanations_are_shown_as_html() -> None:
+    html = fusion.display(explanations()).html
+    checker = Checker(html)
+    assert checker.tags <= ALLOWED and checker.paragraphs == 2
+    assert "no longer Disease but Chemical" in html and "no longer Disease but no mention" in html
+    assert "0.200 (-0.700)" in html and "0.950 (+0.050)" in html
+    assert explanations()[0]._repr_html_() == fusion.display(explanations()[:1]).html
+    assert "<ataxia>" not in html and "treats <b>" not in html
+
+
+def test_explanations_are_drawn(tmp_path: Path) -> None:
+    for count in (1, 2, 25):
+        file = draw_explanations((explanations() * 13)[:count], tmp_path / f"{count}.png")
+        assert file.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(MedgraftError, match="no prediction to draw"):
+        draw_explanations([], tmp_path / "none.png")
+    with pytest.raises(MedgraftError, match="cannot write"):
+        draw_explanations(explanations(), tmp_path / "1.png" / "x.png")
