@@ -91,10 +91,14 @@ def answers(
         questions, facts = index.answers(batch[:, given], batch[:, 1])
         all_scores[torch.from_numpy(questions), torch.from_numpy(facts)] = -torch.inf
         for row, true_score in zip(all_scores.numpy(), of_right, strict=True):
-            wrong = np.sort(row[np.isfinite(row)])[::-1]
-            rest = wrong[_BEST:]
+            wrong = row[np.isfinite(row)]
+            best = min(_BEST, len(wrong))
+            if len(wrong) > best:
+                wrong.partition(len(wrong) - best)
+            rest = wrong[: len(wrong) - best]
             drawn = rng.choice(rest, min(_SAMPLED, len(rest)), replace=False)
-            scores += [true_score[None], wrong[:_BEST], drawn]
-            right += [True] + [False] * (len(wrong[:_BEST]) + len(drawn))
-            weights += [1.0] * (1 + len(wrong[:_BEST])) + [len(rest) / max(len(drawn), 1)] * len(drawn)
+            # A copy: a view would keep the scores of all concepts in memory.
+            scores += [true_score[None], wrong[len(rest) :].copy(), drawn]
+            right += [True] + [False] * (best + len(drawn))
+            weights += [1.0] * (1 + best) + [len(rest) / max(len(drawn), 1)] * len(drawn)
     return np.concatenate(scores).astype(np.float64), np.array(right), np.array(weights)
