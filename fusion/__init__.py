@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fusion.confidence import Reliability, reliability
     from fusion.context import EncoderContext
     from fusion.corpora import Corpus, load_corpus
+    from fusion.distillation import distill
     from fusion.evaluation import compare_models, measure
     from fusion.explanation import Effect, Explanation
     from fusion.knowledge import KnowledgeTable
@@ -49,6 +50,7 @@ __all__ = [
     "TaggingModel",
     "compare_models",
     "display",
+    "distill",
     "gate",
     "load",
     "load_corpus",
@@ -84,6 +86,7 @@ _HOMES = {
     "TaggingModel": "tagging",
     "compare_models": "evaluation",
     "display": "rendering",
+    "distill": "distillation",
     "gate": "swapping",
     "load": "tasks",
     "load_corpus": "corpora",

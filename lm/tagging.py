@@ -175,6 +175,10 @@ class Tagger(nn.Module):
         total = F.cross_entropy(logits[labelled].float(), batch["labels"][labelled], reduction="sum")
         return TaggerOutput(total / count.clamp(min=1), logits, count)
 
+    def decisions(self, output: TaggerOutput, batch: dict[str, Tensor]) -> Tensor:
+        """The logits (N, L) of the words that are labelled in the batch."""
+        return output.logits[batch["labels"] != IGNORED].float()
+
 
 def tag_documents(
     documents: Sequence[Document], made: Sequence[Window], scheme: TagScheme
