@@ -11,7 +11,7 @@ from fusion.cli_annotate import annotate, explain
 from fusion.cli_evaluate import evaluate
 from fusion.cli_link import link
 from fusion.cli_methods import augment, pretrain
-from fusion.cli_students import distill
+from fusion.cli_students import distill, export_model, search
 from fusion.cli_swap import swap
 from kg.cli import build, diff, export, update
 from kg.cli_query import app_query
@@ -38,7 +38,9 @@ app.command("explain")(explain)
 app.command("evaluate")(evaluate)
 app.command("augment")(augment)
 app.command("pretrain")(pretrain)
+app.command("search")(search)
 app.command("distill")(distill)
+app.command("export-model")(export_model)
 app.command("swap")(swap)
 app.add_typer(app_query, name="query")
 

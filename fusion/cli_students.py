@@ -1,10 +1,12 @@
-"""Commands for models that are cheap to run: `medgraft distill`."""
+"""Commands for good settings and cheap models: `medgraft search`, `medgraft distill`, `medgraft export-model`."""
 
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from loaders.errors import MedgraftError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
@@ -93,3 +95,92 @@ def distill(
     else:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in student.scores.items())
         typer.echo(f"{out}: {student.encoder.num_blocks} blocks, {scores or 'not measured'}")
+
+
+def export_model(
+    model: Annotated[Path, typer.Argument(help="Model folder, plain: a fused model is distilled first.")],
+    out: Annotated[Path, typer.Option(help="Folder for the exported model.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Weights of int8, by dynamic quantisation.")] = False,
+    test: Annotated[
+        Path | None, typer.Option(help="Labelled documents or questions to measure speed and scores on.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Export a model to ONNX, run by onnxruntime; evaluate, annotate and fusion.load take the folder as any other.
+
+    Example: medgraft export-model models/student --int8 --out models/student-int8 --test dev.txt
+    """
+    import fusion
+    from fusion.tasks import read_items
+
+    loaded = fusion.load(model, device="cpu")
+    gold = [] if test is None else read_items(loaded.settings.task, test)
+    report = fusion.export_model(loaded, out, int8=int8, gold=gold)
+    typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
+
+
+def search(
+    task: Annotated[str, typer.Argument(help="ner, relations, qa or classification.")],
+    corpus: Annotated[Path, typer.Option("--train", help="Labelled documents or questions, as for train.")],
+    dev: Annotated[Path, typer.Option(help="Those to choose the settings on; never a test part.")],
+    encoder: Annotated[str, typer.Option(help="Hugging Face model folder or name of a BERT-type encoder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results; finished trials in it are not run again.")],
+    graph: Annotated[str | None, typer.Option(help="Graph to fuse; without it the model is plain.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help="Embeddings of that graph.")] = None,
+    linker: Annotated[Path | None, typer.Option(help="Saved linker index; built from the graph if absent.")] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=VALUE,VALUE: arguments of fusion.train."),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="The budget, earlier trials included.")] = 20,
+    minutes: Annotated[float | None, typer.Option(help="No trial begins after so many.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each trial.")] = 1,
+    epochs: Annotated[int, typer.Option(help="Passes over the training documents.")] = 5,
+    frozen_blocks: Annotated[int, typer.Option(min=0, help="Lowest blocks that are not trained.")] = 0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Search good settings on the development part, within a stated budget; stopped, it goes on where it was.
+
+    Every trial is a line of trials.jsonl, and search.png shows them all.
+
+    Example: medgraft search ner --train train.txt --dev dev.txt --encoder bert-base-uncased --out runs/search
+    --vary learning_rate=1e-5:1e-3:log --vary batch_size=4,8,16 --trials 12
+    """
+    import fusion
+    import kg
+    from fusion.searching import draw_search, read_space
+    from fusion.tasks import read_items
+
+    if (graph is None) != (embeddings is None):
+        raise MedgraftError("a fused model needs both --graph and --embeddings; a plain one neither")
+    kind: Any = fusion.QuestionCorpus if task == "qa" else fusion.Corpus
+    given = kind(corpus.stem, tuple(read_items(task, corpus)), tuple(read_items(task, dev)), ())
+    space = read_space(vary) if vary else None
+    known = None if graph is None else kg.connect(graph)
+    vectors = None if embeddings is None else kg.Embeddings.load(embeddings, known)
+    index = None
+    if known is not None:
+        index = kg.Linker.build(known) if linker is None else kg.Linker.load(linker, known)
+    fixed = {"epochs": epochs, "frozen_blocks": frozen_blocks, "cache_frozen": frozen_blocks > 0}
+    varied = {"frozen_blocks", "cache_frozen"} if space is not None and "frozen_blocks" in space else set()
+    found = fusion.search(
+        task,
+        given,
+        known,
+        vectors,
+        index,
+        encoder=encoder,
+        out=out,
+        space=space,
+        trials=trials,
+        minutes=minutes,
+        seeds=seeds,
+        seed=seed,
+        device=device,
+        announce=lambda line: typer.echo(line, err=True),
+        **{name: value for name, value in fixed.items() if name not in {*varied, *(space or ())}},
+    )
+    draw_search(found, out / "search.png")
+    typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else str(found))

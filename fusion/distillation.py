@@ -52,7 +52,7 @@ def distill(
         raise MedgraftError("there is nothing to learn from: neither labelled documents nor texts; give some")
     lesson = Lesson(teacher, blocks, label_weight, temperature, hidden_weight, link_weight)
     found = list(teacher.pipe(texts)) if texts else []
-    both: Any = replace(corpus, train=(*corpus.train, *found))
+    both: Any = replace(corpus, train=(*corpus.train, *found))  # type: ignore[arg-type]
     name = str(teacher.training.get("encoder", "teacher"))
     student = train(teacher.settings.task, both, encoder=name, out=out, lesson=lesson, **settings)
     return student
