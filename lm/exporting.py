@@ -1,7 +1,7 @@
 """An encoder as one ONNX file that onnxruntime runs without torch's kernels, in float32 or with int8 weights.
 
 int8 is dynamic quantisation: weights of the linear layers are stored as int8, a scale for each output, and what meets
-them is scaled when it comes. torch's own (`torch.ao.quantization`) is deprecated and cannot be stored without a pickle.
+them is scaled when it comes. torch's own (`torch.ao.quantization`) is deprecated, and what it makes is no plain tensor.
 The only module that knows onnx and onnxruntime, optional dependencies.
 """
 
@@ -20,6 +20,9 @@ from lm.encoder import Change, Encoder, load_tokenizer
 from loaders.errors import MedgraftError
 
 FILE = "model.onnx"
+_OPSET = 23
+"""The first with attention as one operator: a third faster than its parts for 256 pieces."""
+_QUANTISED = ("MatMul", "Gemm", "Gather")  # not "Attention", which is another operator to the quantiser
 _INSTALL = "install it with: pip install 'medgraft[onnx]'"
 
 
@@ -102,11 +105,14 @@ def export_onnx(encoder: Encoder, folder: str | Path, *, int8: bool = False) -> 
         whole, small = Path(work) / FILE, Path(work) / "int8.onnx"
         torch.onnx.export(
             _Bare(encoder.model).eval(), example, whole, input_names=["input_ids", "attention_mask"],
-            output_names=["hidden"], dynamic_shapes=(sizes, sizes), dynamo=True, external_data=False, verbose=False,
+            output_names=["hidden"], dynamic_shapes=(sizes, sizes), dynamo=True, opset_version=_OPSET,
+            external_data=False, verbose=False,
         )  # fmt: skip
         if int8:
             # Seven bits: processors without VNNI add up pairs of products in 16 bits, which eight bits overflow.
-            quantize_dynamic(whole, small, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+            quantize_dynamic(
+                whole, small, list(_QUANTISED), per_channel=True, reduce_range=True, weight_type=QuantType.QInt8
+            )
         model = onnx.load(small if int8 else whole)
         onnx.helper.set_model_props(model, {name: str(value) for name, value in facts.items()})
         onnx.save(model, Path(folder) / FILE)

@@ -159,7 +159,10 @@ def classification(known: Known) -> Figures:
         corpus = fusion.load_labelled(name)
         assert corpus is not None, "set MEDGRAFT_DATA"
         if report.small():
-            corpus, epochs = replace(corpus, train=corpus.train[:40], dev=corpus.dev[:10], test=corpus.test[:20]), 1
+            shown = {label.name for d in corpus.train[:40] for label in d.labels}
+            rest = [[d for d in part if d.labels[0].name in shown] for part in (corpus.dev, corpus.test)]
+            corpus = replace(corpus, train=corpus.train[:40], dev=tuple(rest[0][:10]), test=tuple(rest[1][:20]))
+            epochs = 1
         arms: dict[str, list[dict[str, Any]]] = {"plain": [], "fused": []}
         for seed in SEEDS:
             for arm, given in (("plain", {}), ("fused", {"knowledge": table, "linker": index})):
