@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip
 UV_VERSION := 0.13.9
 
-.PHONY: quickstart test lint format lock bench-graph bench-linking bench-embeddings bench-fusion clean
+.PHONY: quickstart test lint format lock bench-graph bench-linking bench-embeddings bench-fusion bench-methods clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/medgraft quickstart
@@ -28,6 +28,9 @@ bench-graph: $(VENV)/.dev
 
 bench-fusion: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.fusion
+
+bench-methods: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks.methods
 
 bench-linking: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.linking
@@ -52,9 +55,9 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 
 lock: | $(BIN)/uv
 	$(UV) compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
-	  --extra quickstart --extra notebooks --output-file requirements.lock pyproject.toml
+	  --extra quickstart --extra notebooks --extra lora --extra onnx --output-file requirements.lock pyproject.toml
 	$(UV) compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
-	  --extra quickstart --extra notebooks --extra dev --constraints requirements.lock \
+	  --extra quickstart --extra notebooks --extra lora --extra onnx --extra dev --constraints requirements.lock \
 	  --output-file requirements-dev.lock pyproject.toml
 
 clean:

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from fusion.confidence import Reliability, reliability
     from fusion.context import EncoderContext
     from fusion.corpora import Corpus, load_corpus
+    from fusion.distillation import distill
     from fusion.evaluation import compare_models, measure
     from fusion.explanation import Effect, Explanation
+    from fusion.exporting import Exported, export_model
     from fusion.knowledge import KnowledgeTable
     from fusion.label_corpora import load_labelled
     from fusion.model import FusedEncoder, FusedModel
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from fusion.quickstart import run_quickstart
     from fusion.relations import RelationModel
     from fusion.rendering import Display, display, draw_explanations
+    from fusion.searching import Range, Search, search
     from fusion.swapping import Gate, SwapReport, gate, swap_graph
     from fusion.tagging import TaggingModel
     from fusion.tasks import load, read_items
@@ -35,6 +38,7 @@ __all__ = [
     "Effect",
     "EncoderContext",
     "Explanation",
+    "Exported",
     "FusedEncoder",
     "FusedModel",
     "Gate",
@@ -43,13 +47,17 @@ __all__ = [
     "KnowledgeTable",
     "QuestionCorpus",
     "QuestionModel",
+    "Range",
     "RelationModel",
     "Reliability",
+    "Search",
     "SwapReport",
     "TaggingModel",
     "compare_models",
     "display",
+    "distill",
     "draw_explanations",
+    "export_model",
     "gate",
     "load",
     "load_corpus",
@@ -60,6 +68,7 @@ __all__ = [
     "read_items",
     "reliability",
     "run_quickstart",
+    "search",
     "swap_graph",
     "train",
 ]
@@ -71,6 +80,7 @@ _HOMES = {
     "Effect": "explanation",
     "EncoderContext": "context",
     "Explanation": "explanation",
+    "Exported": "exporting",
     "FusedEncoder": "model",
     "FusedModel": "model",
     "Gate": "swapping",
@@ -79,13 +89,17 @@ _HOMES = {
     "KnowledgeTable": "knowledge",
     "QuestionCorpus": "question_corpora",
     "QuestionModel": "questions",
+    "Range": "searching",
     "RelationModel": "relations",
     "Reliability": "confidence",
+    "Search": "searching",
     "SwapReport": "swapping",
     "TaggingModel": "tagging",
     "compare_models": "evaluation",
     "display": "rendering",
+    "distill": "distillation",
     "draw_explanations": "rendering",
+    "export_model": "exporting",
     "gate": "swapping",
     "load": "tasks",
     "load_corpus": "corpora",
@@ -96,6 +110,7 @@ _HOMES = {
     "read_items": "tasks",
     "reliability": "confidence",
     "run_quickstart": "quickstart",
+    "search": "searching",
     "swap_graph": "swapping",
     "train": "training",
 }

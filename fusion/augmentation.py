@@ -2,8 +2,9 @@
 
 Word by word (Wei and Zou, EMNLP 2019): words outside of mentions are inserted, deleted, swapped or replaced by words
 of the same corpus. By the graph: a mention becomes another alias of its concept, or a sibling of its concept (same
-parent and type), whose id it then carries, throughout the document and its relations. `generated` makes sentences from
-facts; `mixed` adds as many generated documents as asked for to the real ones.
+parent and type), whose id it then carries, throughout the document and its relations. By a parse: active and passive,
+phrases at the front or at the end of their sentence (`fusion.syntax`). `generated` makes sentences from facts; `mixed`
+adds as many generated documents as asked for to the real ones.
 """
 
 import re
@@ -15,12 +16,13 @@ import numpy as np
 
 from fusion.edits import Edit, edited, free_words
 from fusion.knowledge import GraphTables
+from fusion.syntax import Parse, Parts, replaced, rewritings
 from loaders.errors import MedgraftError
 from loaders.records import Document, Mention, Relation
 
 WORD_METHODS = ("insertion", "deletion", "swap", "replacement")
 GRAPH_METHODS = ("alias", "sibling")
-METHODS = (*WORD_METHODS, *GRAPH_METHODS, "facts")
+METHODS = (*WORD_METHODS, *GRAPH_METHODS, "syntax", "facts")
 TEMPLATES = (
     "{head} {relation} {tail} .",
     "It is known that {head} {relation} {tail} .",
@@ -86,28 +88,33 @@ def augmented(
     copies: int = 1,
     rate: float = 0.1,
     graph: GraphTables | None = None,
+    parse: Parse | None = None,
     seed: int = 0,
 ) -> list[Document]:
     """New documents, `copies` of each one that the method can change; the given ones are not among them.
 
     Args:
         documents: annotated.
-        method: one of `WORD_METHODS`, or `alias` or `sibling` with a graph.
+        method: one of `WORD_METHODS`, or `alias` or `sibling` with a graph, or `syntax` with a parse.
         copies: of each document.
         rate: share of the words outside of mentions that a word method changes; of the mentions half are replaced.
         graph: whose ids the mentions carry.
+        parse: a spaCy pipeline with tagger and parser, see `kg.linking_pipe.load_parser`.
         seed: of everything random.
 
     Raises:
         MedgraftError: an unknown method, no graph, no mention of a concept of the graph, or `sibling` for labelled
             texts, whose labels might not hold of the sibling.
     """
-    if method not in (*WORD_METHODS, *GRAPH_METHODS):
+    if method not in METHODS or method == "facts":
         raise MedgraftError(f"unknown method {method!r}; choose {', '.join(METHODS)}")
     if not documents:
         raise MedgraftError("there is nothing to augment: no documents; check the corpus")
     generator = np.random.default_rng(seed)
-    change = _words(method, documents, rate) if method in WORD_METHODS else _concepts(method, documents, graph)
+    if method == "syntax":
+        change = _said_again(parse)
+    else:
+        change = _words(method, documents, rate) if method in WORD_METHODS else _concepts(method, documents, graph)
     made = []
     for copy in range(copies):
         for document in documents:
@@ -213,6 +220,24 @@ def _words(method: str, documents: Sequence[Document], rate: float) -> Change:
         if method == "swap":
             edits = _swaps(document, words, count, generator)
         return edited(document, edits)
+
+    return change
+
+
+def _said_again(parse: Parse | None) -> Change:
+    """Half of the sentences that can be said in another way, and at least one."""
+    if parse is None:
+        raise MedgraftError("the method syntax wants a parse; give a spaCy pipeline with a parser")
+    parses: dict[str, list[list[tuple[int, int, Parts]]]] = {}
+
+    def change(document: Document, generator: Random) -> Document | None:
+        if document.id not in parses:
+            parses[document.id] = rewritings(document, parse(document.text))
+        found = parses[document.id]
+        if not found:
+            return None
+        taken = [n for n in range(len(found)) if generator.random() < 0.5] or [int(generator.integers(len(found)))]
+        return replaced(document, [found[n][int(generator.integers(len(found[n])))] for n in taken])
 
     return change
 

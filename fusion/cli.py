@@ -11,6 +11,7 @@ from fusion.cli_annotate import annotate, explain
 from fusion.cli_evaluate import evaluate
 from fusion.cli_link import link
 from fusion.cli_methods import augment, pretrain
+from fusion.cli_students import distill, export_model, search
 from fusion.cli_swap import swap
 from kg.cli import build, diff, export, update
 from kg.cli_query import app_query
@@ -37,6 +38,9 @@ app.command("explain")(explain)
 app.command("evaluate")(evaluate)
 app.command("augment")(augment)
 app.command("pretrain")(pretrain)
+app.command("search")(search)
+app.command("distill")(distill)
+app.command("export-model")(export_model)
 app.command("swap")(swap)
 app.add_typer(app_query, name="query")
 
@@ -199,6 +203,9 @@ def train(
     link_noise: LinkNoise = 0.0,
     vector_dropout: VectorDropout = 0.0,
     without_graph: WithoutGraph = 0.0,
+    lora_rank: Annotated[
+        int | None, typer.Option(min=1, help="Train low-rank additions (LoRA) to the blocks that are not frozen.")
+    ] = None,
     precision: Precision = "no",
     max_windows: Annotated[
         int | None, typer.Option(min=1, help="For qa: windows of a long context that are read.", show_default="all")
@@ -245,6 +252,7 @@ def train(
         cache_frozen=frozen_blocks > 0,
         unfreeze_epochs=unfreeze_epochs,
         layer_decay=layer_decay,
+        lora_rank=lora_rank,
         max_windows=max_windows,
         link_loss=link_loss,
         link_noise=link_noise,

@@ -78,11 +78,15 @@ def augment(
     corpus: Annotated[Path, typer.Argument(help="Annotated documents: PubTator, GSC+, CoNLL, PGR.")],
     out: Annotated[Path, typer.Option(help="PubTator file for the real and the made documents, mixed.")],
     method: Annotated[
-        str, typer.Option(help="Comma-separated: insertion, deletion, swap, replacement, alias, sibling, facts.")
+        str,
+        typer.Option(help="Comma-separated: insertion, deletion, swap, replacement, alias, sibling, syntax, facts."),
     ] = "alias",
     ratio: Annotated[float, typer.Option(min=0.0, help="Made documents for each real one.")] = 1.0,
     rate: Annotated[float, typer.Option(help="Share of the words that a word method changes.")] = 0.1,
     graph: Annotated[str | None, typer.Option(help="For alias, sibling and facts: the graph.")] = None,
+    parser: Annotated[
+        str | None, typer.Option(help="For syntax: an installed spaCy model with a parser, such as en_core_web_sm.")
+    ] = None,
     type: Annotated[
         list[str] | None,
         typer.Option("--type", help="For facts: GRAPH_TYPE=CORPUS_TYPE, which concepts to write about."),
@@ -96,6 +100,7 @@ def augment(
     """
     import kg
     from fusion.augmentation import METHODS, augmented, generated, mixed
+    from kg.linking_pipe import load_parser
     from loaders import read_corpus, write_pubtator
 
     methods = [name.strip() for name in method.split(",") if name.strip()]
@@ -104,6 +109,9 @@ def augment(
         raise MedgraftError(f"unknown method {(unknown or [''])[0]!r}; choose {', '.join(METHODS)}")
     if graph is None and set(methods) & {"alias", "sibling", "facts"}:
         raise MedgraftError("the methods alias, sibling and facts take their words from a graph; give --graph")
+    if parser is None and "syntax" in methods:
+        raise MedgraftError("the method syntax needs a spaCy model with a parser; give --parser, e.g. en_core_web_sm")
+    parse = None if parser is None else load_parser(parser)
     real = list(read_corpus(corpus))
     known = None if graph is None else kg.connect(graph)
     copies = max(1, -(-round(ratio * len(real)) // max(len(real), 1)))
@@ -113,7 +121,7 @@ def augment(
             types = dict(pair.split("=", 1) for pair in type or () if "=" in pair)
             found = generated(known, types, round(ratio * len(real)), seed=seed)
         else:
-            found = augmented(real, name, copies=copies, rate=rate, graph=known, seed=seed)
+            found = augmented(real, name, copies=copies, rate=rate, graph=known, parse=parse, seed=seed)
         made += found
         counts[name] = len(found)
     together = mixed(real, made, ratio, seed=seed)

@@ -15,6 +15,7 @@ from fusion.relations import RelationModel
 from fusion.tagging import TaggingModel
 from kg import Linker
 from lm.encoder import Encoder, resolve_device
+from lm.exporting import OnnxEncoder
 from loaders import read_corpus, read_labelled, read_questions
 from loaders.errors import MedgraftError
 from loaders.folders import restore_folder
@@ -64,7 +65,8 @@ def load(folder: str | Path, device: str = "auto") -> FusedModel[Any]:
                 f"{folder}: knowledge is of graph {table.fingerprint[:12]}, the linker of {linker.fingerprint[:12]}; "
                 "copy both from one training"
             )
-    model = make_model(Encoder.load(folder), settings, table, linker)
+    exported = (folder / "model.onnx").is_file()
+    model = make_model(OnnxEncoder.read(folder) if exported else Encoder.load(folder), settings, table, linker)
     missing, unexpected = model.network.load_state_dict(load_file(folder / "medgraft.safetensors"), strict=False)
     absent = [name for name in missing if not name.startswith(model.encoder_prefix)]
     if absent or unexpected:

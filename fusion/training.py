@@ -21,7 +21,9 @@ from fusion.relations import RelationModel
 from fusion.robustness import loss_without_graph
 from fusion.tagging import HEADS
 from fusion.tasks import TASKS, make_model
+from fusion.teaching import Lesson, taught
 from kg import Linker
+from lm.adapters import add_low_rank, merge_low_rank
 from lm.caching import States
 from lm.encoder import Encoder, freeze_blocks, resolve_device
 from lm.training import fit
@@ -65,6 +67,8 @@ def train(
     accumulation: int = 1,
     precision: str = "no",
     patience: int | None = None,
+    lora_rank: int | None = None,
+    lesson: Lesson | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
@@ -113,6 +117,9 @@ def train(
         accumulation: batches a step.
         precision: "no", "bf16" or "fp16".
         patience: stop after so many epochs without a better one.
+        lora_rank: train no weight of the encoder, but low-rank additions to the linear layers above the frozen blocks
+            (`lm.adapters`), which join the weights in the end; learning rates are higher with it, 1e-3 or so.
+        lesson: a teacher; `fusion.distill` makes one. The model begins as it says then, and not as `encoder`.
         seed: of everything random.
         device: "auto", "cpu", "cuda" or "mps".
         progress: show bars on stderr if it is a terminal.
@@ -129,26 +136,34 @@ def train(
         raise MedgraftError(
             f"no head {head!r} for {task}; choose {' or '.join(HEADS)} for ner, nothing for other tasks"
         )
-    asked = TASKS[task].settings_of(corpus)  # type: ignore[arg-type]
+    asked = {} if lesson is not None else TASKS[task].settings_of(corpus)  # type: ignore[arg-type]
     resolve_device(device)
     searched: list[str] = []
     if isinstance(corpus, Corpus) and task == "relations" and graph is not None:
         searched = check_leaks(corpus, graph)
     table = _table(task, graph, embeddings, linker) if knowledge is None else _with_linker(knowledge, linker)
-    loaded = Encoder.load(encoder)
-    settings = ModelSettings(
-        task,
-        after_block=default_depth(loaded.num_blocks) if after_block is None else after_block,
-        num_candidates=num_candidates,
-        max_pieces=min(max_pieces or _LONGEST.get(task, loaded.max_pieces), loaded.max_pieces),
-        max_windows=max_windows,
-        seed=seed,
-        head=head,
-        longest_mention=longest_mention,
-        **asked,
-    )
-    model = make_model(loaded, settings, table, linker if table is not None else None)
+    if lesson is not None:
+        model = lesson.student(seed)
+        loaded, settings = model.encoder, model.settings
+    else:
+        loaded = Encoder.load(encoder)
+        settings = ModelSettings(
+            task,
+            after_block=default_depth(loaded.num_blocks) if after_block is None else after_block,
+            num_candidates=num_candidates,
+            max_pieces=min(max_pieces or _LONGEST.get(task, loaded.max_pieces), loaded.max_pieces),
+            max_windows=max_windows,
+            seed=seed,
+            head=head,
+            longest_mention=longest_mention,
+            **asked,
+        )
+        model = make_model(loaded, settings, table, linker if table is not None else None)
     freeze_blocks(loaded, frozen_blocks)
+    if lora_rank is not None:
+        if unfreeze_epochs is not None:
+            raise MedgraftError("low-rank additions leave every block frozen; ask for lora_rank or for unfreeze_epochs")
+        add_low_rank(loaded, lora_rank, seed)
     if unfreeze_epochs is not None and frozen_blocks:
         raise MedgraftError("frozen blocks stay frozen; ask for frozen_blocks or for unfreeze_epochs")
     cache_frozen = cache_frozen or frozen_states is not None
@@ -167,7 +182,9 @@ def train(
         f"development {_ITEMS.get(task, 'documents')}": len(corpus.dev),
         "encoder": Path(encoder).name,
         "frozen blocks": frozen_blocks,
+        **({} if lesson is None else lesson.notes()),
         **({"layer decay": layer_decay} if layer_decay != 1 else {}),
+        **({"rank of the additions": lora_rank} if lora_rank is not None else {}),
         **{
             name.replace("_", " "): value
             for name, value in (
@@ -197,8 +214,12 @@ def train(
     knowledge_attention = getattr(getattr(model.network, "encoder", None), "knowledge", None)
     if knowledge_attention is not None:
         knowledge_attention.link_noise, knowledge_attention.vector_dropout = link_noise, vector_dropout
-    data = model.training_data(corpus.train)
-    with loss_without_graph(model.network, without_graph), _linking_loss(model.network, knowledge_attention, link_loss):
+    with (
+        loss_without_graph(model.network, without_graph),
+        _linking_loss(model.network, knowledge_attention, link_loss),
+        taught(model, lesson),
+    ):
+        data = model.training_data(corpus.train) if lesson is None else lesson.training_data(model, corpus.train)
         history = fit(
             model.network,
             data.examples,
@@ -219,6 +240,8 @@ def train(
         )
     if unfreeze_epochs is not None:
         loaded.freeze_blocks(0)
+    if lora_rank is not None:
+        merge_low_rank(loaded)
     model.network.eval()
     best = next((e for e in history.epochs if e.number == history.best_epoch), None)
     if best is not None and "threshold" in best.scores:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import scispacy.abbreviation  # noqa: F401  (its factory, "abbreviation_detector", registers itself)
+import spacy
 from scispacy.candidate_generation import CandidateGenerator, MentionCandidate
 from scispacy.linking import EntityLinker
 from scispacy.linking_utils import Entity, KnowledgeBase
@@ -30,6 +31,21 @@ def knowledge_base(linker: Linker) -> KnowledgeBase:
         Entity(c["id"], c["name"], aliases.get(c["id"], []), c["types"], c["definition"])
         for c in linker.concepts.to_pylist()
     )
+
+
+def load_parser(name: str) -> Language:
+    """An installed spaCy model, or a folder of one, that says what hangs on what in a sentence.
+
+    Raises:
+        MedgraftError: it is not installed, or has no parser.
+    """
+    try:
+        nlp = spacy.load(name, exclude=["ner"])
+    except OSError:
+        raise MedgraftError(f"no spaCy model {name!r} is installed; install one, or give its folder") from None
+    if "parser" not in nlp.pipe_names:
+        raise MedgraftError(f"the spaCy model {name!r} has no parser; take one that has, such as en_core_web_sm")
+    return nlp
 
 
 class GraphCandidateGenerator(CandidateGenerator):  # type: ignore[misc]

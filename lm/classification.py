@@ -112,14 +112,23 @@ class DocumentClassifier(nn.Module):
         scores = self.output(self.output.vectors(self.encoder(batch), batch)).float()
         if f"{_PREFIX}truth" not in batch:
             return LabelOutput(None, scores)
-        of, truth = batch[f"{_PREFIX}document"], batch[f"{_PREFIX}truth"]
-        logits = scores.new_zeros(truth.shape).index_add(0, of, scores)
-        logits = logits / torch.bincount(of, minlength=len(truth))[:, None]
+        truth, logits = batch[f"{_PREFIX}truth"], self._documents(scores, batch)
         if self.scheme.several:
             loss = F.binary_cross_entropy_with_logits(logits, truth)
         else:
             loss = F.cross_entropy(logits, truth.argmax(dim=1))
         return LabelOutput(loss, scores, torch.tensor(len(truth), device=scores.device))
+
+    def decisions(self, output: LabelOutput, batch: dict[str, Tensor]) -> Tensor:
+        """The logits (D, L) of the documents in the batch; for several labels those (D * L, 2) of no and yes."""
+        logits = self._documents(output.scores, batch)
+        return torch.stack([torch.zeros_like(logits), logits], dim=-1).flatten(0, 1) if self.scheme.several else logits
+
+    def _documents(self, scores: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Means (D, L) over the windows of each document."""
+        of, truth = batch[f"{_PREFIX}document"], batch[f"{_PREFIX}truth"]
+        logits = scores.new_zeros(truth.shape).index_add(0, of, scores)
+        return logits / torch.bincount(of, minlength=len(truth))[:, None]
 
 
 def document_logits(made: Sequence[Window], scores: Sequence[Array], count: int) -> Array:

@@ -4,6 +4,7 @@ The only module that knows transformers. The encoder is wrapped, never copied: w
 (knowledge fusion, caching, explanation) happens in hooks on the blocks of the Hugging Face model itself.
 """
 
+import copy
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -60,11 +61,14 @@ class Encoder(nn.Module):
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         super().__init__()
         self.model: Any = model
-        self.tokenizer = tokenizer
-        self.prefix_ids, self.suffix_ids = _frame(tokenizer)
+        self._take_tokenizer(tokenizer)
         self._blocks_name = _find_blocks(model)
         self._frozen = 0
         self.eval()
+
+    def _take_tokenizer(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.prefix_ids, self.suffix_ids = _frame(tokenizer)
 
     @classmethod
     def load(cls, name_or_folder: str | Path, *, download: bool = False) -> "Encoder":
@@ -257,6 +261,21 @@ class Encoder(nn.Module):
                 block.train(True)
         return self
 
+    def shallower(self, count: int) -> "Encoder":
+        """A copy with `count` of the blocks, evenly spaced, the top one among them: 2, 4 and 6 for three of six.
+
+        Raises:
+            MedgraftError: no block, or more than there are.
+        """
+        self._check_depth(count, lowest=1)
+        model: Any = copy.deepcopy(self.model)
+        kept = [self.num_blocks * (n + 1) // count - 1 for n in range(count)]
+        blocks = model.get_submodule(self._blocks_name)
+        model.set_submodule(self._blocks_name, nn.ModuleList(blocks[n] for n in kept))
+        model.config.num_hidden_layers = count
+        model.requires_grad_(True)
+        return Encoder(model, self.tokenizer)
+
     def checkpoint_gradients(self, on: bool = True) -> None:
         """Trade time for memory: keep only each block's input for the backward pass and recompute the rest."""
         if on:
@@ -293,6 +312,18 @@ class _Stop(Exception):
 def freeze_blocks(encoder: Encoder, count: int) -> None:
     """Train only the blocks of `encoder` above the first `count`; see `Encoder.freeze_blocks`."""
     encoder.freeze_blocks(count)
+
+
+def load_tokenizer(folder: str | Path) -> Any:
+    """The tokenizer of a model folder, which may lack the weights.
+
+    Raises:
+        MedgraftError: it is missing.
+    """
+    if not (Path(folder) / "tokenizer.json").is_file():
+        raise MedgraftError(f"{folder} lacks tokenizer.json; copy the whole model folder, or export it again")
+    with _quiet():
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
 
 
 def resolve_device(name: str) -> torch.device:

