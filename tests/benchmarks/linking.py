@@ -5,7 +5,6 @@ of their own, whose interpreter is named by MEDGRAFT_PEERS_PYTHON; where it or a
 Every setting is chosen on development documents. `SCALE=small` runs the same code on less.
 """
 
-import inspect
 import json
 import os
 import random
@@ -149,7 +148,7 @@ def hpo(work: Path) -> Figures:
         return flat
 
     figures: Figures = {"dev": {}, "test": {}, "speed": {}}
-    linker = kg.Linker.build(graph, keep=keep)
+    linker = _hpo_linker(work)
     settings = {
         f"nested {nested}{'' if abbreviations else ', no abbreviations'}": {
             "nested": nested,
@@ -207,16 +206,19 @@ def ablation(work: Path) -> Figures:
     """Each rule of the linker off, on dev and test; nothing is chosen by it."""
     graph, keep, retired = _hpo_graph(work)
     parts = {part: list(read_gsc(DATA / f"text/gsc_plus/GSCplus_{part}_gold.tsv")) for part in ("dev", "test")}
-    arguments = inspect.signature(kg.Linker.build).parameters
-    arms: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {"all": ({}, {})}
-    arms |= {f"without {switch}": ({switch: False}, {}) for switch in SWITCHES if switch in arguments}
-    if "coherence" in inspect.signature(kg.Linker.pipe).parameters:
-        arms["without coherence"] = ({}, {"coherence": False})
+    if small():
+        parts["test"] = parts["test"][:60]
+    linker = _hpo_linker(work)
+    every = replace(linker.settings, nested="kinds")
+    unvaried = kg.Linker.build(graph, keep=keep, variants=False)
+    unvaried.settings = replace(every, variants=False)
     figures: Figures = {}
-    for name, (build, pipe) in arms.items():
-        linker = kg.Linker.build(graph, keep=keep, nested="kinds", **build)
+    for name in ("all", *(f"without {switch}" for switch in (*SWITCHES, "coherence"))):
+        switch = name.removeprefix("without ")
+        linker.settings = replace(every, **{switch: False}) if switch in SWITCHES else every
         for part, gold in parts.items():
-            found = evaluate_linking(gold, _linked(linker, gold, **pipe), keep=keep, retired=retired)
+            predicted = _linked(unvaried if switch == "variants" else linker, gold, coherence=switch != "coherence")
+            found = evaluate_linking(gold, predicted, keep=keep, retired=retired)
             figures.setdefault(name, {})[part] = {n: getattr(found, n).f1 for n in ("strict", "overlap", "document")}
     rows = [[name, *(f[part][n] for part in parts for n in ("strict", "overlap"))] for name, f in figures.items()]
     table("Ablation, F1", ("linker", "dev strict", "dev overlap", "test strict", "test overlap"), rows)
@@ -316,8 +318,7 @@ def nil(work: Path) -> Figures:
     }
     texts = _other_texts()
     words = sum(len(text.split()) for text in texts)
-    phenotypes, keep, _ = _hpo_graph(work)
-    for name, other in (("MeSH", linker), ("HPO", kg.Linker.build(phenotypes, keep=keep))):
+    for name, other in (("MeSH", linker), ("HPO", _hpo_linker(work))):
         links = sum(m.concept_id is not None for document in other.pipe(texts) for m in document)
         figures[f"{name}: links per 1,000 words of other subjects"] = 1000 * links / words
     figures["words of other subjects"] = words
@@ -334,10 +335,10 @@ def candidates(work: Path) -> Figures:
     graph, keep, retired = _hpo_graph(work)
     documents = read_gsc(DATA / "text/gsc_plus/GSCplus_test_gold.tsv")
     pairs = [(m.text_in(d.text), retired.get(m.concept_id or "") or m.concept_id or "") for d in documents for m in d]
-    linker = kg.Linker.build(graph, keep=keep, out=work / "linker")
+    linker = _hpo_linker(work)
     pairs = [pair for pair in pairs if pair[1] in keep][: 200 if small() else None]
     names = [(id, name) for id, aliases in linker.names().items() for name in aliases]
-    figures: Figures = {"HPO": _in_turns(("medgraft", "scispacy"), names, pairs, work / "linker", work)}
+    figures: Figures = {"HPO": _in_turns(("medgraft", "scispacy"), names, pairs, work / "hpo-linker", work)}
     documents = read_pubtator(DATA / "text/bc5cdr/CDR_TestSet.PubTator.txt")
     pairs = [
         (m.text_in(d.text), m.concept_id) for d in documents for m in d if m.concept_id and "|" not in m.concept_id
@@ -449,6 +450,14 @@ def _built(folder: Path, sources: list[Path]) -> Path:
     return folder
 
 
+def _hpo_linker(work: Path) -> Any:
+    folder = work / "hpo-linker"
+    graph, keep, _ = _hpo_graph(work)
+    if not folder.is_dir():
+        kg.Linker.build(graph, keep=keep, out=folder)
+    return kg.Linker.load(folder, graph)
+
+
 def _mesh_linker(work: Path, corpus: Sequence[Document] = ()) -> Any:
     """Over all of MeSH; with SCALE=small over the concepts of BC5CDR and 10,000 others."""
     folder = work / ("mesh-linker-corpus" if corpus else "mesh-linker")
@@ -547,7 +556,7 @@ def main(names: list[str]) -> None:
     unknown = set(names) - PARTS.keys()
     if unknown:
         sys.exit(f"no part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
-    given = os.environ.get("BENCH_FOLDER")  # keeps graphs and the peers' indexes for another run
+    given = os.environ.get("BENCH_FOLDER")  # keeps graphs, linkers and the peers' indexes for another run
     with ExitStack() as stack:
         work = Path(given or stack.enter_context(tempfile.TemporaryDirectory(prefix="medgraft-bench-")))
         work.mkdir(parents=True, exist_ok=True)
