@@ -156,11 +156,11 @@ class Linker:
             MedgraftError: this linker was built with `keep` or a `corpus`, which is not given again.
         """
         chosen = self._files.chosen
+        if graph.fingerprint == self.fingerprint and keep is None and corpus is None:
+            return self
         for name, again in (("keep", keep), ("corpus", corpus)):
             if chosen[name] and again is None:
                 raise MedgraftError(f"this linker was built with {name}=...; give it again to update")
-        if graph.fingerprint == self.fingerprint and keep is None and corpus is None:
-            return self
         linker = Linker.build(
             graph,
             types=chosen["types"],
