@@ -13,6 +13,7 @@ from fusion.cli_annotate import show_documents
 from loaders.errors import MedgraftError
 
 if TYPE_CHECKING:
+    from kg.disambiguation import ContextScorer
     from loaders.batches import Work
     from loaders.records import Document
 
@@ -27,6 +28,12 @@ def link(
     k: Annotated[int, typer.Option("-k", min=1, help="Candidates a mention.")] = 5,
     nested: Annotated[bool, typer.Option("--nested", help="Report mentions inside longer ones too.")] = False,
     given: Annotated[bool, typer.Option("--given", help="Link the mentions that the documents have.")] = False,
+    corpus: Annotated[
+        Path | None, typer.Option(help="Documents with linked mentions: what they call a concept is a name of it.")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(help="Sentence encoder (folder or cached name) that reads the text where names tie.")
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Keep the linker in this folder.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="File for the documents (.gz packs it); for brat a folder.", show_default=False)
@@ -47,24 +54,31 @@ def link(
 
     Example: medgraft link graphs/hpo notes/ corpus.xml.gz --out linked.jsonl --jobs 4
     """
-    with _linker_folder(graph, nested, save) as folder:
+    if given and context is not None:
+        raise MedgraftError("--given takes the mentions as they are, and no --context")
+    with _linker_folder(graph, nested, corpus, save) as folder:
         if out is not None:
-            _link_files(folder, texts, out, format, read_as, k, given, jobs, as_json)
+            _link_files(folder, texts, out, format, read_as, k, given, context, jobs, as_json)
             return
         documents = _documents(texts, read_as)
-        show_documents(list(linking_work(str(folder), k, given)(documents)), as_json)
+        show_documents(list(linking_work(str(folder), k, given, context)(documents)), as_json)
 
 
-def linking_work(folder: str, k: int, given: bool) -> "Work":
+def linking_work(folder: str, k: int, given: bool, context: str | None = None) -> "Work":
     """What links a batch of documents with a saved linker; for `loaders.batches.process_documents`."""
     import kg
 
     linker = kg.Linker.load(folder)
+    scorer: ContextScorer | None = None
+    if context is not None:
+        from fusion.context import EncoderContext
+
+        scorer = EncoderContext(context, linker.concepts)
 
     def work(documents: "list[Document]") -> "Iterable[Document]":
         if given:
             return [linker.link_mentions(document, k=k) for document in documents]
-        found = linker.pipe((document.text for document in documents), k=k)
+        found = linker.pipe((document.text for document in documents), k=k, context=scorer)
         return [replace(d, mentions=f.mentions, relations=()) for d, f in zip(documents, found, strict=True)]
 
     return work
@@ -78,6 +92,7 @@ def _link_files(
     read_as: str | None,
     k: int,
     given: bool,
+    context: str | None,
     jobs: int,
     as_json: bool,
 ) -> None:
@@ -91,11 +106,11 @@ def _link_files(
     absent = next((file for file in files if not Path(file).exists()), None)
     if absent is not None:
         raise MedgraftError(f"{absent[:80]!r} is no file or folder; with --out give files or folders")
-    key = json.dumps([{p.name: sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}, k, given])
+    key = json.dumps([{p.name: sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}, k, given, context])
     with tqdm(unit=" documents", disable=None) as bar:
         number = process_documents(
             linking_work,
-            (str(folder), k, given),
+            (str(folder), k, given, context),
             files,
             out,
             key=key,
@@ -108,18 +123,21 @@ def _link_files(
 
 
 @contextmanager
-def _linker_folder(graph: str, nested: bool, save: Path | None) -> Iterator[Path]:
+def _linker_folder(graph: str, nested: bool, corpus: Path | None, save: Path | None) -> Iterator[Path]:
     """The folder of the linker: the one given, or built from the graph and kept only with `save`."""
     import kg
+    from loaders import read_documents
 
     if (Path(graph) / "linker.json").is_file():
-        if nested:
-            raise MedgraftError("--nested is settled when a linker is built; name the graph, with --save to keep it")
+        if nested or corpus is not None:
+            option = "--nested" if nested else "--corpus"
+            raise MedgraftError(f"{option} is settled when a linker is built; name the graph, with --save to keep it")
         yield Path(graph)
         return
     with tempfile.TemporaryDirectory() as aside, kg.connect(graph) as connected:
         folder = Path(aside) / "linker" if save is None else save
-        kg.Linker.build(connected, nested=nested, out=folder)
+        seen = () if corpus is None else read_documents(corpus)
+        kg.Linker.build(connected, nested=nested, corpus=seen, out=folder)
         yield folder
 
 

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from kg.matching import alias_codes, content_words, is_symbol, stem, word_code
 from kg.variants import NONE, Variants, learn_variants
-from loaders.tables import NAME_KINDS
+from loaders.records import Document
+from loaders.tables import NAME_KINDS, SCHEMAS
 
 CASE_SENSITIVE_TYPES = ("Gene", "biolink:Gene")
 MAX_LEARNT = 2_000_000  # names up to which word variants are learnt and written out
+_NAME = ["concept_id", "name", "kind", "language", "suppressed"]
+_NAMES = pa.schema([SCHEMAS["names"].field(column) for column in _NAME])
 _EXACT = (NAME_KINDS.index("preferred"), NAME_KINDS.index("exact"))
 
 
@@ -45,26 +48,34 @@ def select_concepts(concepts: pa.Table, types: Collection[str] | None, keep: Col
 
 
 def alias_table(
-    names: pa.Table, concepts: pa.Table, languages: Collection[str] | None
+    names: pa.Table, concepts: pa.Table, languages: Collection[str] | None, seen: Mapping[tuple[str, str], int]
 ) -> tuple[pa.Table, dict[str, int]]:
     """Names that are looked for, by concept and merit, and the names left out, by reason.
 
+    Args:
+        names: Of the graph.
+        concepts: As `select_concepts` makes them.
+        languages: Of the graph's names; None for all.
+        seen: How often a corpus links a text to a concept id, by both; each is a name, too, of the kind "related".
+
     Returns:
-        A table with the columns concept (int32, row of the concept), kind (int8, place in `NAME_KINDS`), alias, and
-        case_sensitive; and the counts.
+        A table with the columns concept (int32, row of the concept), kind (int8, place in `NAME_KINDS`), alias,
+        case_sensitive, and seen (int32, 0 for the names of the graph); and the counts.
     """
+    of_graph = names.select(_NAME).cast(_NAMES)
+    names = pa.concat_tables([of_graph, _corpus_names(seen)])
     place = {i: n for n, i in enumerate(concepts["id"].to_pylist())}
     sensitive = np.array([not set(CASE_SENSITIVE_TYPES).isdisjoint(t or ()) for t in concepts["types"].to_pylist()])
     spoken = None if languages is None else frozenset(languages)
     counts: Counter[str] = Counter()
-    concept, kinds, kept, exact = array("i"), array("b"), array("q"), array("b")
+    concept, kinds, kept, exact, often = array("i"), array("b"), array("q"), array("b"), array("i")
     for row, (concept_id, name, kind, language, suppressed) in enumerate(_rows(names)):
         n = place.get(concept_id)
         if n is None:
             counts["concept not wanted"] += 1
         elif suppressed:
             counts["suppressed"] += 1
-        elif spoken is not None and language not in spoken:
+        elif spoken is not None and language not in spoken and row < len(of_graph):
             counts["other language"] += 1
         elif not alias_codes(name, bool(sensitive[n])):
             counts["too short, too long or only function words"] += 1
@@ -74,16 +85,29 @@ def alias_table(
             kinds.append(NAME_KINDS.index(kind))
             kept.append(row)
             exact.append(bool(sensitive[n]) or is_symbol(name))
+            often.append(0 if row < len(of_graph) else seen[concept_id, name])
     table = pa.table(
         {
             "concept": pa.array(np.frombuffer(concept, np.int32) if concept else np.zeros(0, np.int32)),
             "kind": pa.array(np.frombuffer(kinds, np.int8) if kinds else np.zeros(0, np.int8)),
             "alias": names["name"].take(pa.array(np.array(kept, np.int64))).cast(pa.string()).combine_chunks(),
             "case_sensitive": pa.array(np.frombuffer(exact, np.int8).astype(bool) if exact else np.zeros(0, bool)),
+            "seen": pa.array(np.frombuffer(often, np.int32) if often else np.zeros(0, np.int32)),
         }
     )
-    table = table.sort_by([(column, "ascending") for column in ("concept", "kind", "alias")])
+    order = [(column, "ascending") for column in ("concept", "kind", "alias")]
+    table = table.sort_by([*order, ("seen", "descending")])
     return _distinct(table).combine_chunks(), dict(sorted(counts.items()))
+
+
+def count_mentions(documents: Iterable[Document]) -> Counter[tuple[str, str]]:
+    """How often each text is linked to each concept id; mentions that are NIL or name several concepts do not count."""
+    return Counter(
+        (mention.concept_id, mention.text_in(document.text))
+        for document in documents
+        for mention in document
+        if mention.concept_id and "|" not in mention.concept_id
+    )
 
 
 def alias_keys(aliases: pa.Table, *, variants: bool) -> tuple[Keys, Variants]:
@@ -140,9 +164,13 @@ def distinct_spellings(aliases: pa.Table) -> tuple[pa.Array, NDArray[np.int32]]:
     return encoded.dictionary.take(order), place
 
 
+def _corpus_names(seen: Mapping[tuple[str, str], int]) -> pa.Table:
+    rows = [(concept_id, name, "related", "", False) for concept_id, name in sorted(seen)]
+    return pa.Table.from_pylist([dict(zip(_NAME, row, strict=True)) for row in rows], schema=_NAMES)
+
+
 def _rows(names: pa.Table) -> Iterator[tuple[str, str, str, str, bool]]:
-    columns = ["concept_id", "name", "kind", "language", "suppressed"]
-    for batch in names.select(columns).to_batches(max_chunksize=65_536):
+    for batch in names.to_batches(max_chunksize=65_536):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 

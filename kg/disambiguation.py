@@ -1,7 +1,8 @@
 """Which of several concepts a mention means: spelling first, then prior, context and coherence.
 
 Candidates whose spelling is within `MARGIN` of the best are ordered by spelling + CONTEXT * context + COHERENCE *
-coherence. Ties keep their order: the better kind of name, then the lower id.
+coherence + CORPUS * the share of a corpus's mentions of that name which mean it. Ties keep their order: the better kind
+of name, then the lower id.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -16,6 +17,7 @@ from loaders.records import Candidate
 MARGIN = 0.1
 CONTEXT = 0.2
 COHERENCE = 0.1
+CORPUS = 0.2
 # Text, the spans of its mentions, the concept ids of the candidates of each -> a number in [0, 1] for each of these.
 ContextScorer = Callable[[str, Sequence[tuple[int, int]], Sequence[Sequence[str]]], Sequence[Sequence[float]]]
 
@@ -113,6 +115,7 @@ def weigh(
                 coherence = max((hierarchy.near(row, other) for other in others if other != row), default=0.0)
                 signals.append(("coherence", round(coherence, 5)))
                 score += COHERENCE * (coherence - 1)
+            score += CORPUS * next((share for name, share in candidate.signals if name == "corpus"), 0.0)
         weighed.append((-score, n, replace(candidate, signals=tuple(signals))))
     order = sorted(weighed, key=lambda item: item[:2])
     # The score stays the spelling's, which other texts can be compared by; the order is that of the sum.

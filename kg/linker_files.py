@@ -17,7 +17,7 @@ from kg.mentions import Settings
 from loaders.errors import InputError, MedgraftError
 from loaders.folders import new_folder
 
-FORMAT = 2
+FORMAT = 3
 _AGAIN = "build the linker again"
 
 
@@ -30,7 +30,7 @@ class LinkerFiles:
         counts: Names kept, and left out by reason.
         settings: What counts as a mention.
         confidence: How sure it is.
-        chosen: What the graph's names were chosen by: `types`, `languages`, and whether there was a `keep`.
+        chosen: What the graph's names were chosen by: `types`, `languages`, and whether there was a `keep` or a corpus.
         aliases: As `kg.alias_table.alias_table` makes it.
         concepts: id, name, types, definition, ascending by id.
         keys: By which the dictionary finds the aliases.

@@ -3,7 +3,8 @@
 A candidate's score says how well one of its names fits the text: 1.0 if it equals the text after normalisation
 (`kg.matching`), 0.05 less for each word exchanged for another that the graph's synonyms license (`kg.variants`), 0.15
 less for a word left out, else the cosine of their character 3-grams (`kg.alias_index`). Order: names that match, the
-nearest first; then score; then whether the name is the preferred one, then the concept's id; nothing is left to chance.
+nearest first; then what a corpus means by them (`Linker.build(corpus=...)`); then score; then whether the name is the
+preferred one, then the concept's id; nothing is left to chance.
 Where a text's context or its other concepts decide between candidates, `signals` says so (`kg.disambiguation`).
 
 A mention's score is the probability that its concept is right, once the linker was calibrated (`Linker.calibrate`);
@@ -11,6 +12,7 @@ before, it is the score of its first candidate. Below the threshold a mention is
 and scispaCy's seams are in `kg.linking_pipe`.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 
 from kg.abbreviations import abbreviations
 from kg.alias_index import AliasIndex
-from kg.alias_table import alias_keys, alias_table, distinct_spellings, select_concepts
+from kg.alias_table import alias_keys, alias_table, count_mentions, distinct_spellings, select_concepts
 from kg.assertion import mark_assertions
 from kg.dictionary import GAP, Dictionary, Hit
 from kg.disambiguation import MARGIN, ContextScorer, Hierarchy, collapse, weigh
@@ -63,6 +65,7 @@ class Linker:
         self._hierarchy = Hierarchy(files.parents, files.parent_starts)
         self._concept: NDArray[np.int32] = files.aliases["concept"].to_numpy()
         self._kind: NDArray[np.int8] = files.aliases["kind"].to_numpy()
+        self._seen: NDArray[np.int32] = files.aliases["seen"].to_numpy()
         self._alias = files.aliases["alias"].chunk(0)
         self._id, self._types = (files.concepts[c].chunk(0) for c in ("id", "types"))
         self._remembered: dict[tuple[str, tuple[Hit, ...], int], tuple[tuple[Candidate, int], ...]] = {}
@@ -80,6 +83,7 @@ class Linker:
         gaps: bool = True,
         coordination: bool = True,
         abbreviations: bool = True,
+        corpus: Iterable[Document] = (),
         out: str | Path | None = None,
     ) -> "Linker":
         """Index the names of a graph; suppressed names stay out.
@@ -95,13 +99,16 @@ class Linker:
             gaps: A modifier inside a mention may be left out.
             coordination: Words that conjuncts share are given to each.
             abbreviations: Short forms mean what the text defines.
+            corpus: Documents whose mentions have concepts: what they call a concept is a name of it, and of several
+                concepts that match a text the one it most often means there comes first.
             out: Folder to save the linker to.
 
         Raises:
             MedgraftError: nothing is left to link to.
         """
         concepts = select_concepts(graph.table("concepts"), types, keep)
-        aliases, counts = alias_table(graph.table("names"), concepts, languages)
+        seen = count_mentions(corpus)
+        aliases, counts = alias_table(graph.table("names"), concepts, languages, seen)
         if not len(aliases):
             raise MedgraftError(
                 "no name is left to link to; check types, languages and keep against the types of the graph's concepts"
@@ -121,6 +128,7 @@ class Linker:
                     "types": None if types is None else sorted(types),
                     "languages": None if languages is None else sorted(languages),
                     "keep": keep is not None,
+                    "corpus": bool(seen),
                 },
                 aliases=aliases,
                 concepts=concepts,
@@ -136,22 +144,30 @@ class Linker:
             linker.save(out)
         return linker
 
-    def update(self, graph: Any, *, keep: Collection[str] | None = None) -> "Linker":
+    def update(
+        self, graph: Any, *, keep: Collection[str] | None = None, corpus: Iterable[Document] | None = None
+    ) -> "Linker":
         """A linker of the graph as it is now, with this one's choices, settings and confidence.
 
         The same as `build` makes, in the same time (seconds for HPO, a minute for MeSH); this one if the graph did not
         change.
 
         Raises:
-            MedgraftError: this linker was built with `keep`, which is not given again.
+            MedgraftError: this linker was built with `keep` or a `corpus`, which is not given again.
         """
         chosen = self._files.chosen
-        if chosen["keep"] and keep is None:
-            raise MedgraftError("this linker was built with keep=...; give it again to update")
-        if graph.fingerprint == self.fingerprint and keep is None:
+        if graph.fingerprint == self.fingerprint and keep is None and corpus is None:
             return self
+        for name, again in (("keep", keep), ("corpus", corpus)):
+            if chosen[name] and again is None:
+                raise MedgraftError(f"this linker was built with {name}=...; give it again to update")
         linker = Linker.build(
-            graph, types=chosen["types"], languages=chosen["languages"], keep=keep, **asdict(self.settings)
+            graph,
+            types=chosen["types"],
+            languages=chosen["languages"],
+            keep=keep,
+            corpus=corpus or (),
+            **asdict(self.settings),
         )
         linker.confidence = self.confidence
         return linker
@@ -371,10 +387,11 @@ class Linker:
 
     def _rank(self, text: str, hits: tuple[Hit, ...], k: int) -> tuple[tuple[Candidate, int], ...]:
         ranked: dict[int, Candidate] = {}
-        for hit, alias in self._by_merit(hits, text):
+        seen = self._seen_in_corpus(hits)
+        for hit, alias in self._by_merit(hits, text, seen):
             concept = int(self._concept[hit.row])
             if concept not in ranked:
-                ranked[concept] = self._matched(concept, hit, alias)
+                ranked[concept] = self._matched(concept, hit, alias, seen)
         if len(ranked) >= k:  # what is only spelled alike comes after what matches
             return tuple((candidate, concept) for concept, candidate in islice(ranked.items(), max(k, _WEIGHED)))
         wanted = 4 * k
@@ -391,20 +408,32 @@ class Linker:
     def _nearest(self, text: str, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         return next(self._index.nearest([text], k))
 
-    def _by_merit(self, hits: Iterable[Hit], text: str) -> list[tuple[Hit, str]]:
-        """Names that match: in fewer other words, spelled alike, preferred and exact names first, then by id."""
-        folded = text.casefold()
-        named = [(hit, self._alias[hit.row].as_py()) for hit in hits]
-        return sorted(
-            named,
-            key=lambda h: (h[0].cost, h[1].casefold() != folded, self._kind[h[0].row], self._concept[h[0].row], h[1]),
-        )
+    def _seen_in_corpus(self, hits: Iterable[Hit]) -> Counter[int]:
+        """How often the corpus means each concept by a name that matches."""
+        seen: Counter[int] = Counter()
+        for hit in hits:
+            if self._seen[hit.row] and hit.cost == 0:
+                seen[int(self._concept[hit.row])] += int(self._seen[hit.row])
+        return seen
 
-    def _matched(self, concept: int, hit: Hit, alias: str) -> Candidate:
+    def _by_merit(self, hits: Iterable[Hit], text: str, seen: Counter[int]) -> list[tuple[Hit, str]]:
+        """Names that match: in fewer other words, meant most often, alike in case, preferred first, then by id."""
+        folded = text.casefold()
+
+        def merit(named: tuple[Hit, str]) -> tuple[int, int, bool, int, int, str]:
+            hit, alias = named
+            concept = int(self._concept[hit.row])
+            return hit.cost, -seen[concept], alias.casefold() != folded, int(self._kind[hit.row]), concept, alias
+
+        return sorted(((hit, self._alias[hit.row].as_py()) for hit in hits), key=merit)
+
+    def _matched(self, concept: int, hit: Hit, alias: str, seen: Counter[int]) -> Candidate:
         left_out, exchanged = divmod(hit.cost, GAP)
-        signals = (
-            (("equal", 1.0),) if not hit.cost else (("exchanged", float(exchanged)), ("left out", float(left_out)))
-        )
+        signals: tuple[tuple[str, float], ...] = (("equal", 1.0),)
+        if hit.cost:
+            signals = (("exchanged", float(exchanged)), ("left out", float(left_out)))
+        if seen[concept]:
+            signals = (*signals, ("corpus", round(seen[concept] / seen.total(), 5)))
         score = round(1 - _EXCHANGED * exchanged - _LEFT_OUT * left_out, 5)
         return Candidate(self._id[concept].as_py(), score, alias, signals)
 

@@ -5,7 +5,6 @@ of their own, whose interpreter is named by MEDGRAFT_PEERS_PYTHON; where it or a
 Every setting is chosen on development documents. `SCALE=small` runs the same code on less.
 """
 
-import inspect
 import json
 import os
 import random
@@ -23,7 +22,7 @@ import kg
 from kg.linking_scores import evaluate_linking
 from loaders import Document, Mention, read_gsc, read_pubtator
 from tests.benchmarks.linking_peers import peak_gb
-from tests.benchmarks.report import ROOT, earlier, machine, small, spread, table, write
+from tests.benchmarks.report import ROOT, earlier, machine, quantiles, small, spread, table, write
 
 SEED = 0
 DATA = Path(os.environ.get("MEDGRAFT_DATA") or ROOT.parent / "shared" / "data")
@@ -97,6 +96,8 @@ def runners(names: Sequence[str], given: dict[str, Any], work: Path) -> Iterator
             command = [sys.executable, "-m", "tests.benchmarks.linking", "--serve"]
             if name != "medgraft":
                 command = [python or sys.executable, peers, name]
+            if given.get("mentions"):
+                command = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0))), *command]  # one core each
             started[name] = Runner(command, path)
             stack.callback(started[name].stop)
             sys.stderr.write(f"{name}: {started[name].built}\n")
@@ -107,17 +108,18 @@ def serve(path: str) -> None:
     """Our own linker behind the protocol of `linking_peers`."""
     given = json.loads(Path(path).read_text())
     start = time.perf_counter()
-    if given.get("linker"):
-        linker = kg.Linker.load(given["linker"])
-    else:
+    if "linker" not in given:
+        given["linker"] = str(Path(given["folder"]) / "served")
         with kg.connect(given["graph"]) as graph:
-            linker = kg.Linker.build(graph, keep=given["keep"], **given["setting"])
+            kg.Linker.build(graph, keep=given["keep"], **given["setting"], out=given["linker"])
+    linker = kg.Linker.load(given["linker"])
     sys.stdout.write(json.dumps({"build_seconds": time.perf_counter() - start}) + "\n")
     sys.stdout.flush()
     found: list[Any]
     for number, _ in enumerate(iter(sys.stdin.readline, "")):
+        linker = kg.Linker.load(given["linker"])  # a new one remembers no text
         start = time.perf_counter()
-        if given.get("linker"):
+        if given.get("mentions"):
             found = [[(0, 0, c.concept_id) for c in of] for of in linker.candidates_batch(given["texts"], k=10)]
         else:
             found = [
@@ -146,7 +148,7 @@ def hpo(work: Path) -> Figures:
         return flat
 
     figures: Figures = {"dev": {}, "test": {}, "speed": {}}
-    linker = kg.Linker.build(graph, keep=keep)
+    linker = _hpo_linker(work)
     settings = {
         f"nested {nested}{'' if abbreviations else ', no abbreviations'}": {
             "nested": nested,
@@ -204,16 +206,19 @@ def ablation(work: Path) -> Figures:
     """Each rule of the linker off, on dev and test; nothing is chosen by it."""
     graph, keep, retired = _hpo_graph(work)
     parts = {part: list(read_gsc(DATA / f"text/gsc_plus/GSCplus_{part}_gold.tsv")) for part in ("dev", "test")}
-    arguments = inspect.signature(kg.Linker.build).parameters
-    arms: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {"all": ({}, {})}
-    arms |= {f"without {switch}": ({switch: False}, {}) for switch in SWITCHES if switch in arguments}
-    if "coherence" in inspect.signature(kg.Linker.pipe).parameters:
-        arms["without coherence"] = ({}, {"coherence": False})
+    if small():
+        parts["test"] = parts["test"][:60]
+    linker = _hpo_linker(work)
+    every = replace(linker.settings, nested="kinds")
+    unvaried = kg.Linker.build(graph, keep=keep, variants=False)
+    unvaried.settings = replace(every, variants=False)
     figures: Figures = {}
-    for name, (build, pipe) in arms.items():
-        linker = kg.Linker.build(graph, keep=keep, nested="kinds", **build)
+    for name in ("all", *(f"without {switch}" for switch in (*SWITCHES, "coherence"))):
+        switch = name.removeprefix("without ")
+        linker.settings = replace(every, **{switch: False}) if switch in SWITCHES else every
         for part, gold in parts.items():
-            found = evaluate_linking(gold, _linked(linker, gold, **pipe), keep=keep, retired=retired)
+            predicted = _linked(unvaried if switch == "variants" else linker, gold, coherence=switch != "coherence")
+            found = evaluate_linking(gold, predicted, keep=keep, retired=retired)
             figures.setdefault(name, {})[part] = {n: getattr(found, n).f1 for n in ("strict", "overlap", "document")}
     rows = [[name, *(f[part][n] for part in parts for n in ("strict", "overlap"))] for name, f in figures.items()]
     table("Ablation, F1", ("linker", "dev strict", "dev overlap", "test strict", "test overlap"), rows)
@@ -221,38 +226,55 @@ def ablation(work: Path) -> Figures:
 
 
 def mesh(work: Path) -> Figures:
-    """MeSH on BC5CDR test: recall@k of gold mentions, and strict F1 end to end.
+    """MeSH on BC5CDR: recall@k of gold mentions, and strict F1 end to end, without and with the training part's links.
 
     A composite gold mention (`A|B`) is found if any of its ids is among the candidates; end to end it counts as one
     span for each of its ids.
     """
-    with kg.connect(_built(work / "mesh", [DATA / "graph/mesh_kgx"])) as graph:
-        linker = kg.Linker.build(graph)
-    test = list(read_pubtator(DATA / "text/bc5cdr/CDR_TestSet.PubTator.txt"))[: 100 if small() else None]
-    figures: Figures = {"recall": {}, "end to end": {}}
-    predicted = _linked(linker, test)
-    for kind in ("Disease", "Chemical"):
-        gold = [
-            (m.text_in(d.text), m.concept_id.split("|")) for d in test for m in d if m.type == kind and m.concept_id
-        ]
-        found = linker.candidates_batch([text for text, _ in gold], k=20)
-        ranks = [
-            next((n for n, c in enumerate(of, 1) if c.concept_id in ids), 99)
-            for of, (_, ids) in zip(found, gold, strict=True)
-        ]
-        figures["recall"][kind] = {f"@{k}": sum(r <= k for r in ranks) / len(ranks) for k in (1, 5, 20)}
-        figures["recall"][kind]["mentions"] = len(ranks)
-        ids = {id for _, several in gold for id in several}
-        wanted = [_of_kind(d, kind) for d in test]
-        same = _same_kind(linker, ids, kind)
-        score = evaluate_linking(wanted, [_kept(d, same) for d in predicted]).strict
-        figures["end to end"][kind] = {"precision": score.precision, "recall": score.recall, "f1": score.f1}
+    train, *parts = (
+        list(read_pubtator(DATA / f"text/bc5cdr/CDR_{part}Set.PubTator.txt"))
+        for part in ("Training", "Development", "Test")
+    )
+    figures: Figures = {}
+    for name, corpus in (("names", []), ("names and training links", train)):
+        linker = _mesh_linker(work, corpus)
+        for part, gold in zip(("dev", "test"), parts, strict=True):
+            documents = gold[: 50 if small() else None]
+            predicted = _linked(linker, documents)
+            for kind in ("Disease", "Chemical"):
+                figures[f"{name}, {part}, {kind}"] = _recall(linker, documents, kind) | {
+                    "strict": _end_to_end(linker, documents, predicted, kind)
+                }
     rows = [
-        [k, *(figures["recall"][k][f"@{n}"] for n in (1, 5, 20)), figures["end to end"][k]["f1"]]
-        for k in figures["recall"]
+        [name, f["alone"]["@1"], *(f["in document"][f"@{n}"] for n in (1, 5, 20)), f["strict"]["f1"]]
+        for name, f in figures.items()
     ]
-    table("MeSH on BC5CDR test", ("type", "recall@1", "@5", "@20", "strict F1"), rows)
+    columns = ("linker, part, type", "recall@1, text alone", "in document: @1", "@5", "@20", "strict F1")
+    table("MeSH on BC5CDR", columns, rows)
     return figures
+
+
+def _recall(linker: Any, gold: list[Document], kind: str) -> Figures:
+    """By the text of the mention alone, and with what the document defines as an abbreviation spelled out."""
+    wanted = [[m.type == kind and bool(m.concept_id) for m in d] for d in gold]
+    mentions = [m for d, of in zip(gold, wanted, strict=True) for m, chosen in zip(d, of, strict=True) if chosen]
+    texts = [m.text_in(d.text) for d, of in zip(gold, wanted, strict=True) for m, c in zip(d, of, strict=True) if c]
+    linked = [linker.link_mentions(document, k=20) for document in gold]
+    within = [m.candidates for d, of in zip(linked, wanted, strict=True) for m, c in zip(d, of, strict=True) if c]
+    figures: Figures = {"mentions": len(mentions)}
+    for how, found in (("alone", linker.candidates_batch(texts, k=20)), ("in document", within)):
+        ranks = [
+            next((n for n, c in enumerate(of, 1) if c.concept_id in m.concept_id.split("|")), 99)
+            for of, m in zip(found, mentions, strict=True)
+        ]
+        figures[how] = {f"@{k}": sum(r <= k for r in ranks) / len(ranks) for k in (1, 5, 20)}
+    return figures
+
+
+def _end_to_end(linker: Any, gold: list[Document], predicted: list[Document], kind: str) -> dict[str, float]:
+    same = _same_kind(linker, kind)
+    found = evaluate_linking([_of_kind(d, kind) for d in gold], [_kept(d, same) for d in predicted]).strict
+    return {"precision": found.precision, "recall": found.recall, "f1": found.f1}
 
 
 def nil(work: Path) -> Figures:
@@ -274,7 +296,7 @@ def nil(work: Path) -> Figures:
     gold = sorted({id for pairs in parts.values() for _, ids in pairs if ids for id in ids.split("|")})
     hidden = set(random.Random(SEED).sample(gold, len(gold) // 5))
     with kg.connect(_built(work / "mesh", [DATA / "graph/mesh_kgx"])) as graph:
-        there = set(graph.table("concepts")["id"].to_pylist()) - hidden
+        there = (_some_of_mesh(graph) if small() else set(graph.table("concepts")["id"].to_pylist())) - hidden
         linker = kg.Linker.build(graph, keep=there)
 
     def known(ids: str | None) -> str | None:
@@ -296,8 +318,7 @@ def nil(work: Path) -> Figures:
     }
     texts = _other_texts()
     words = sum(len(text.split()) for text in texts)
-    phenotypes, keep, _ = _hpo_graph(work)
-    for name, other in (("MeSH", linker), ("HPO", kg.Linker.build(phenotypes, keep=keep))):
+    for name, other in (("MeSH", linker), ("HPO", _hpo_linker(work))):
         links = sum(m.concept_id is not None for document in other.pipe(texts) for m in document)
         figures[f"{name}: links per 1,000 words of other subjects"] = 1000 * links / words
     figures["words of other subjects"] = words
@@ -306,38 +327,108 @@ def nil(work: Path) -> Figures:
 
 
 def candidates(work: Path) -> Figures:
-    """Candidates against scispaCy's stock index over the same names: recall@10 of GSC+ test mentions, speed."""
+    """Candidates of gold mentions, recall@10 and speed: ours against scispaCy's stock index, in turns on one core.
+
+    HPO with the mentions of GSC+ test. Over MeSH, with those of BC5CDR test, ours alone: scispaCy's index of it
+    takes many hours to build on one core.
+    """
     graph, keep, retired = _hpo_graph(work)
-    linker = kg.Linker.build(graph, keep=keep, out=work / "linker")
-    dev = list(read_gsc(DATA / "text/gsc_plus/GSCplus_test_gold.tsv"))
-    gold = [(m.text_in(d.text), retired.get(m.concept_id or "") or m.concept_id) for d in dev for m in d]
-    gold = [pair for pair in gold if pair[1] in keep][: 500 if small() else None]
+    documents = read_gsc(DATA / "text/gsc_plus/GSCplus_test_gold.tsv")
+    pairs = [(m.text_in(d.text), retired.get(m.concept_id or "") or m.concept_id or "") for d in documents for m in d]
+    linker = _hpo_linker(work)
+    pairs = [pair for pair in pairs if pair[1] in keep][: 200 if small() else None]
     names = [(id, name) for id, aliases in linker.names().items() for name in aliases]
-    given = {"names": names, "texts": [text for text, _ in gold], "linker": str(work / "linker"), "folder": str(work)}
-    figures: Figures = {"names": len(names), "mentions": len(gold)}
-    with runners(("medgraft", "scispacy"), given, work) as started:
+    figures: Figures = {"HPO": _in_turns(("medgraft", "scispacy"), names, pairs, work / "hpo-linker", work)}
+    documents = read_pubtator(DATA / "text/bc5cdr/CDR_TestSet.PubTator.txt")
+    pairs = [
+        (m.text_in(d.text), m.concept_id) for d in documents for m in d if m.concept_id and "|" not in m.concept_id
+    ]
+    linker = _mesh_linker(work)
+    names = [(id, name) for id, aliases in linker.names().items() for name in aliases]
+    figures["MeSH"] = _in_turns(("medgraft",), names, pairs[: 200 if small() else None], work / "mesh-linker", work)
+    rows = [
+        [
+            f"{name}, {f['names']:,} names",
+            index,
+            *([g["recall@10"], g["mentions a second"]["median"], g["peak GB"]] if "recall@10" in g else g.values()),
+        ]
+        for name, f in figures.items()
+        for index, g in f["indexes"].items()
+    ]
+    table("Candidates", ("vocabulary", "index", "recall@10", "mentions/s", "peak GB"), rows)
+    return figures
+
+
+def _in_turns(
+    indexes: Sequence[str], names: list[tuple[str, str]], pairs: list[tuple[str, str]], linker: Path, work: Path
+) -> Figures:
+    texts = sorted({text for text, _ in pairs})  # each once: ours remembers what it was asked
+    given = {"names": names, "texts": texts, "linker": str(linker), "folder": str(work), "mentions": True}
+    figures: Figures = {"names": len(names), "mentions": len(pairs), "distinct texts": len(texts), "indexes": {}}
+    with runners(indexes, given, work) as started:
         for _ in range(ROUNDS):
             for runner in started.values():
                 runner.go()
     for name, runner in started.items():
         if isinstance(runner.built, str):
-            figures[name] = {"missing": runner.built}
+            figures["indexes"][name] = {"missing": runner.built}
             continue
-        hits = sum(any(c[2] == id for c in of[:10]) for of, (_, id) in zip(runner.found, gold, strict=True))
-        rates = spread([len(gold) / s for s in runner.seconds])
-        figures[name] = {"recall@10": hits / len(gold), "mentions a second": rates, "build seconds": runner.built}
-        figures[name]["peak GB"] = runner.peak_gb
-    rows = [
-        [
-            n,
-            f.get("missing") or f["recall@10"],
-            *([f["mentions a second"]["median"], f["peak GB"]] if "recall@10" in f else ["", ""]),
-        ]
-        for n, f in figures.items()
-        if isinstance(f, dict)
-    ]
-    table(f"Candidates over {len(names):,} names", ("index", "recall@10", "mentions/s", "peak GB"), rows)
+        found = dict(zip(texts, runner.found, strict=True))
+        hits = sum(any(c[2] == id for c in found[text][:10]) for text, id in pairs)
+        figures["indexes"][name] = {
+            "recall@10": hits / len(pairs),
+            "mentions a second": spread([len(texts) / seconds for seconds in runner.seconds]),
+            "build seconds": runner.built,
+            "peak GB": runner.peak_gb,
+        }
     return figures
+
+
+def growth(work: Path) -> Figures:
+    """The index over made-up names of MeSH's words: time and memory up to 5,000,000 names, one thread."""
+    with kg.connect(_built(work / "mesh", [DATA / "graph/mesh_kgx"])) as graph:
+        vocabulary = graph.table("names").column("name")
+    kg_names = work / "vocabulary.json"
+    kg_names.write_text(json.dumps(vocabulary.slice(0, 100_000).to_pylist()))
+    figures: Figures = {}
+    for number in (5_000, 50_000) if small() else (41_000, 700_000, 5_000_000):
+        command = [sys.executable, "-m", "tests.benchmarks.linking", "--grow", str(kg_names), str(number)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        figures[f"{number:,} names"] = json.loads(done.stdout)
+    columns = ("build CPU seconds", "peak GB", "p50_ms", "p99_ms")
+    table("Index of made-up names", ("size", *columns), [[n, *(f[c] for c in columns)] for n, f in figures.items()])
+    return figures
+
+
+def grow(vocabulary: str, number: int) -> None:
+    """Index made-up names in this process and look for 500 of them, each with a letter left out."""
+    import pyarrow as pa
+
+    from kg.alias_index import AliasIndex
+
+    rng = random.Random(SEED)
+    known = [name.split() for name in json.loads(Path(vocabulary).read_text())]
+    words = [word for name in known for word in name]
+    lengths = [len(name) for name in known]
+    del known
+    made = (
+        pa.array([" ".join(rng.choices(words, k=length)) for length in rng.choices(lengths, k=min(100_000, left))])
+        for left in range(number, 0, -100_000)
+    )
+    names = pa.concat_arrays(list(made))
+    start = time.process_time()
+    index = AliasIndex.build(names)
+    built = time.process_time() - start
+    texts = [names[row].as_py() for row in rng.sample(range(number), 500)]
+    places = [rng.randrange(len(text)) for text in texts]
+    texts = [text[:place] + text[place + 1 :] for text, place in zip(texts, places, strict=True)]
+    seconds = []
+    for text in texts:
+        start = time.process_time()
+        next(index.nearest([text], 20))
+        seconds.append(time.process_time() - start)
+    figures = {"build CPU seconds": built, "peak GB": peak_gb(), **quantiles(seconds), "mean_ms": 2 * sum(seconds)}
+    sys.stdout.write(json.dumps(figures) + "\n")
 
 
 def _hp_obo() -> Path:
@@ -357,6 +448,34 @@ def _built(folder: Path, sources: list[Path]) -> Path:
     if not (folder / "manifest.json").is_file():
         kg.build(sources, folder)
     return folder
+
+
+def _hpo_linker(work: Path) -> Any:
+    folder = work / "hpo-linker"
+    graph, keep, _ = _hpo_graph(work)
+    if not folder.is_dir():
+        kg.Linker.build(graph, keep=keep, out=folder)
+    return kg.Linker.load(folder, graph)
+
+
+def _mesh_linker(work: Path, corpus: Sequence[Document] = ()) -> Any:
+    """Over all of MeSH; with SCALE=small over the concepts of BC5CDR and 10,000 others."""
+    folder = work / ("mesh-linker-corpus" if corpus else "mesh-linker")
+    with kg.connect(_built(work / "mesh", [DATA / "graph/mesh_kgx"])) as graph:
+        if not folder.is_dir():
+            kg.Linker.build(graph, keep=_some_of_mesh(graph) if small() else None, corpus=corpus, out=folder)
+        return kg.Linker.load(folder, graph)
+
+
+def _some_of_mesh(graph: Any) -> set[str]:
+    gold = {
+        id
+        for part in ("Training", "Development", "Test")
+        for document in read_pubtator(DATA / f"text/bc5cdr/CDR_{part}Set.PubTator.txt")
+        for mention in document
+        for id in (mention.concept_id or "").split("|")
+    }
+    return gold | set(random.Random(SEED).sample(graph.table("concepts")["id"].to_pylist(), 10_000))
 
 
 def _linked(linker: Any, gold: list[Document], **options: Any) -> list[Document]:
@@ -385,7 +504,7 @@ def _of_kind(document: Document, kind: str) -> Document:
     return Document(document.id, document.text, tuple(single))
 
 
-def _same_kind(linker: Any, ids: set[str], kind: str) -> Callable[[str], bool]:
+def _same_kind(linker: Any, kind: str) -> Callable[[str], bool]:
     """Whether a concept is of the types that the type's gold concepts of the training part have."""
     train = read_pubtator(DATA / "text/bc5cdr/CDR_TrainingSet.PubTator.txt")
     types = {row["id"]: row["types"] or [] for row in linker.concepts.select(["id", "types"]).to_pylist()}
@@ -428,6 +547,7 @@ PARTS: dict[str, Callable[[Path], Figures]] = {
     "mesh": mesh,
     "nil": nil,
     "candidates": candidates,
+    "growth": growth,
 }
 
 
@@ -436,7 +556,7 @@ def main(names: list[str]) -> None:
     unknown = set(names) - PARTS.keys()
     if unknown:
         sys.exit(f"no part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
-    given = os.environ.get("BENCH_FOLDER")  # keeps graphs and the peers' indexes for another run
+    given = os.environ.get("BENCH_FOLDER")  # keeps graphs, linkers and the peers' indexes for another run
     with ExitStack() as stack:
         work = Path(given or stack.enter_context(tempfile.TemporaryDirectory(prefix="medgraft-bench-")))
         work.mkdir(parents=True, exist_ok=True)
@@ -450,5 +570,7 @@ def main(names: list[str]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         serve(sys.argv[2])
+    elif sys.argv[1:2] == ["--grow"]:
+        grow(sys.argv[2], int(sys.argv[3]))
     else:
         main(sys.argv[1:])

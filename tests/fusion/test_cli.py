@@ -12,7 +12,7 @@ import pytest
 import fusion
 import kg
 from fusion.cli import main
-from loaders import read_documents, read_questions
+from loaders import Document, Mention, open_writer, read_documents, read_questions
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +94,25 @@ def test_the_commands_work_one_after_the_other(
     assert code == 0 and json.loads(out)["medgraft"]
     code, out, _ = run(capsys, "query", "relations", tiny_graph, "TINY:0000003", "--json")
     assert code == 0 and json.loads(out)
+
+
+def test_links_read_the_text_and_learn_from_a_corpus(
+    tiny_graph: Path, encoder_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "High fever and a dry cough."
+    code, _, _ = run(capsys, "link", tiny_graph, text, "--save", tmp_path / "linker")
+    assert code == 0
+    code, out, _ = run(capsys, "link", tmp_path / "linker", text, "--context", encoder_folder("bert"), "--json")
+    assert code == 0 and [m["concept_id"] for m in json.loads(out)[0]["mentions"]] == ["TINY:0000003", "TINY:0000005"]
+    corpus = tmp_path / "corpus.jsonl"
+    with open_writer(corpus) as write:
+        write(Document("1", "Zebra spells.", (Mention(0, 12, "", "TINY:0000003"),)))
+    code, out, _ = run(capsys, "link", tiny_graph, "A zebra spell.", "--corpus", corpus, "--json")
+    assert code == 0 and [m["concept_id"] for m in json.loads(out)[0]["mentions"]] == ["TINY:0000003"]
+    code, _, err = run(capsys, "link", tmp_path / "linker", text, "--corpus", corpus)
+    assert code == 1 and "--corpus is settled when a linker is built" in err
+    code, _, err = run(capsys, "link", tmp_path / "linker", text, "--given", "--context", "x")
+    assert code == 1 and "--context" in err
 
 
 def test_relations_from_training_to_explanation(

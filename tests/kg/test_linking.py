@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from kg.alias_index import AliasIndex
 from kg.linking import Linker
 from loaders.errors import InputError, MedgraftError
-from loaders.records import Candidate, Mention
+from loaders.records import Candidate, Document, Mention
 
 CONCEPTS = [
     ("HP:1", "Seizure", ["Phenotype"], "A fit."),
@@ -216,11 +216,28 @@ def test_other_formats_and_files_that_do_not_fit_are_refused(linker, tmp_path):
     settings = json.loads((tmp_path / "a" / "linker.json").read_text())
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     (tmp_path / "a" / "linker.json").write_text(json.dumps({**settings, "format": 0}))
-    with pytest.raises(InputError, match="not a linker of format 2"):
+    with pytest.raises(InputError, match="not a linker of format 3"):
         Linker.load(tmp_path / "a")
     (tmp_path / "b" / "index_scale.npy").write_bytes((tmp_path / "b" / "dictionary_costs.npy").read_bytes())
     with pytest.raises(InputError, match="do not fit together"):
         Linker.load(tmp_path / "b")
+
+
+def test_what_a_corpus_calls_a_concept_is_a_name_and_decides_between_concepts(linker, tmp_path):
+    texts = [("Fallsucht", "HP:1")] * 2 + [("seizure", "HP:1"), ("seizures", "HP:1"), ("seizure", "DIS:1")]
+    texts += [("both", "HP:1|HP:2"), ("unknown", None), ("elsewhere", "X:1")]
+    corpus = [Document(str(n), text, (Mention(0, len(text), "", id),)) for n, (text, id) in enumerate(texts)]
+    taught = Linker.build(GRAPH, corpus=corpus, out=tmp_path / "linker")
+    text = "Fallsucht, seizures; both unknown elsewhere."
+    assert read(linker(text)) == [("seizures", "DIS:1")]
+    assert read(taught(text)) == [("Fallsucht", "HP:1"), ("seizures", "HP:1")]
+    first, second = taught.candidates("SEIZURES")[:2]
+    assert first.signals == (("equal", 1.0), ("corpus", 0.66667)) and first.score == second.score == 1.0
+    assert Linker.load(tmp_path / "linker")(text) == taught(text)
+    assert taught.update(GRAPH) is taught
+    with pytest.raises(MedgraftError, match="built with corpus"):
+        taught.update(graph_of(CONCEPTS, SYNONYMS, "e" * 64))
+    assert taught.update(graph_of(CONCEPTS, SYNONYMS, "e" * 64), corpus=corpus)(text) == taught(text)
 
 
 def test_an_index_of_nothing_finds_nothing():
