@@ -11,7 +11,7 @@ import torch
 import fusion
 from fusion.attention import Knowledge
 from fusion.model import FusedModel
-from fusion.teaching import _covered, _divergence, _means
+from fusion.teaching import Lesson, _covered, _divergence, _means
 from kg import Linker
 from loaders.errors import MedgraftError
 from loaders.records import Document, Label, Mention
@@ -44,6 +44,26 @@ def folder(encoder_folder: Callable[[str], Path]) -> Path:
 def teacher(folder: Path, linker: Linker, tmp_path_factory: pytest.TempPathFactory) -> FusedModel[Any]:
     out = tmp_path_factory.mktemp("teacher") / "model"
     return fusion.train("ner", CORPUS, GRAPH, VECTORS, linker, encoder=folder, out=out, max_pieces=64, **SETTINGS)
+
+
+def test_a_span_head_is_taught_as_tags_are(folder: Path, linker: Linker) -> None:
+    settings = SETTINGS | {"epochs": 1}
+    teacher = fusion.train(
+        "ner", CORPUS, GRAPH, VECTORS, linker, encoder=folder, head="span", longest_mention=4, **settings
+    )
+    lesson = Lesson(teacher)
+    student = lesson.student(0)
+    data = lesson.training_data(student, CORPUS.train[:4])
+    batch = data.collate(data.examples[:4])
+    teacher.network.eval()
+    decided = teacher.network.decisions(teacher.network(batch), batch)
+    labelled = int((batch["labels"] != -100).sum())
+    assert decided.shape == (labelled, 2)
+    expected = torch.nn.functional.cross_entropy(decided, batch["labels"][batch["labels"] != -100].long())
+    words = (batch["labels"][:, :, 0, 0] != -100).sum()
+    torch.testing.assert_close(expected * labelled / words, teacher.network(batch).loss)
+    taught = fusion.distill(teacher, CORPUS, TEXTS[:20], **settings)
+    assert taught.settings.head == "span" and not taught.fused and len(list(taught.pipe(CORPUS.test[:3]))) == 3
 
 
 def test_a_student_learns_from_texts_what_only_the_graph_told(teacher: FusedModel[Any], tmp_path: Path) -> None:
