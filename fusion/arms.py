@@ -28,7 +28,7 @@ from loaders.records import Candidate, Document, Question
 
 _EMBEDDING_SETTINGS = (
     *("model", "dim", "norm", "loss", "margin", "negative_sampler", "num_negatives"),
-    *("epochs", "batch_size", "learning_rate", "seed"),
+    *("epochs", "batch_size", "learning_rate", "unit_norm", "seed"),
 )
 
 

@@ -108,6 +108,9 @@ def embed(
     num_negatives: Annotated[int, typer.Option(help="Wrong answers a triple is set against.")] = 64,
     batch_size: Annotated[int, typer.Option(help="Triples in a step.")] = 1024,
     learning_rate: Annotated[float, typer.Option(help="Of Adagrad.")] = 0.3,
+    unit_norm: Annotated[
+        bool, typer.Option("--unit-norm", help="Keep concepts at length 1 (TransE, DistMult).")
+    ] = False,
     mixed_precision: Annotated[bool, typer.Option("--mixed-precision", help="Matrix products in bfloat16.")] = False,
     holdout: Annotated[
         float, typer.Option(help="Triples held out to score the embeddings on; a share if below 1.")
@@ -150,6 +153,7 @@ def embed(
                 num_negatives=num_negatives,
                 batch_size=batch_size,
                 learning_rate=learning_rate,
+                unit_norm=unit_norm,
                 mixed_precision=mixed_precision,
                 holdout=holdout,
                 dev=dev,

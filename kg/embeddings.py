@@ -9,7 +9,7 @@ Models, losses, samplers and training loop are PyKEEN's (1.11.1). What makes the
 
 TransE (Bordes et al., 2013) asks that head + relation lie near tail. Its unit-norm constraint on concepts keeps a
 plain SGD from lowering the loss by growing the vectors; under Adagrad, whose steps shrink, growth stops by itself, and
-on the HPO graph the free vectors rank clearly better than constrained ones, so there is none here.
+on the HPO graph the free vectors rank clearly better than constrained ones, so `unit_norm` is off unless asked for.
 
 PyKEEN takes seconds to import, so that this happens only in training.
 """
@@ -60,6 +60,7 @@ def train_embeddings(
     negative_sampler: str = "shared",
     seed: int = 0,
     device: str = "auto",
+    unit_norm: bool = False,
     mixed_precision: bool = False,
     align_to: Embeddings | None = None,
     checkpoint_seconds: float = 30.0,
@@ -93,6 +94,7 @@ def train_embeddings(
         loss: by PyKEEN's name: "marginranking", "nssa" (self-adversarial, Sun et al., 2019), "softplus",
             "bcewithlogits" or "infonce".
         negative_sampler: "shared", or PyKEEN's "basic" or "bernoulli".
+        unit_norm: TransE and DistMult: keep every concept at length 1, as PyKEEN does by default.
         seed: the same seed, triples, machine and thread count give the same vectors.
         device: "auto" (a CUDA GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
         mixed_precision: products of matrices (DistMult, ComplEx with shared negatives) in bfloat16; vectors, updates
@@ -108,7 +110,7 @@ def train_embeddings(
     """
     settings = Settings(
         model, dim, norm, loss, margin, negative_sampler, num_negatives, epochs, batch_size, learning_rate, seed,
-        mixed_precision, patience, check_every,
+        mixed_precision, patience, check_every, unit_norm,
     )  # fmt: skip
     settings.check()
     where = _device(device)

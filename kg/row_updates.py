@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import normalize
 
 _FEW = 64  # rows of a table whose gradient is a product of matrices
 
@@ -74,10 +75,18 @@ class RowAdagrad(torch.optim.Optimizer):
         params: tables of vectors.
         lr: learning rate.
         eps: added to the root of the summed squares.
+        unit_norm: scale the updated rows to length 1; may be set for each group of tables. Rows that a step leaves
+            alone have kept that length, so this does what PyKEEN's sweep of the whole table does.
     """
 
-    def __init__(self, params: Iterable[torch.nn.Parameter], lr: float = 0.01, eps: float = 1e-10) -> None:
-        super().__init__(params, {"lr": lr, "eps": eps})
+    def __init__(
+        self,
+        params: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float = 0.01,
+        eps: float = 1e-10,
+        unit_norm: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "eps": eps, "unit_norm": unit_norm})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
@@ -93,6 +102,8 @@ class RowAdagrad(torch.optim.Optimizer):
                 if not sparse:
                     state["sum"].addcmul_(weight.grad, weight.grad)
                     weight.addcdiv_(weight.grad, state["sum"].sqrt().add_(group["eps"]), value=-group["lr"])
+                    if group["unit_norm"]:
+                        weight.copy_(normalize(weight, dim=1))
                     continue
                 rows, gradient = weight.grad._indices()[0], weight.grad._values()
                 places = rows[:, None].expand_as(gradient)
@@ -101,4 +112,6 @@ class RowAdagrad(torch.optim.Optimizer):
                 weight.scatter_add_(
                     0, places, gradient.div_(root).mul_(-group["lr"])
                 )  # the gradient is not needed again
+                if group["unit_norm"]:
+                    weight.index_copy_(0, rows, normalize(weight.index_select(0, rows), dim=1))
         return None

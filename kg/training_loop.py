@@ -102,11 +102,13 @@ def train(
 def _loop(settings: Settings, factory: Any, device: torch.device) -> Any:
     """PyKEEN's training loop around its model, with row-sparse updates."""
     model = _model(settings, factory).to(device)
+    concepts, relations = weights_of(model)
+    tables: list[dict[str, Any]] = [{"params": [concepts], "unit_norm": settings.unit_norm}, {"params": [relations]}]
     places = np.zeros(max(factory.num_entities, factory.num_relations), np.int64)
     return _row_sparse_loop(settings, device, places)(
         model=model,
         triples_factory=factory,
-        optimizer=RowAdagrad(model.get_grad_params(), lr=settings.learning_rate),
+        optimizer=RowAdagrad(tables, lr=settings.learning_rate),
         negative_sampler="basic" if settings.negative_sampler == "shared" else settings.negative_sampler,
         negative_sampler_kwargs={"num_negs_per_pos": settings.num_negatives},
         automatic_memory_optimization=False,
@@ -116,10 +118,11 @@ def _loop(settings: Settings, factory: Any, device: torch.device) -> Any:
 def _model(settings: Settings, factory: Any) -> Any:
     """PyKEEN's model, as it is initialised there, without constraint or penalty on the concepts.
 
-    Both would sweep the whole table at every step, and neither is needed under Adagrad, whose steps shrink.
+    Both would sweep the whole table at every step; the constraint, where it is asked for, is kept by the optimizer.
     """
     from pykeen.losses import loss_resolver
     from pykeen.models import ComplEx, DistMult, RotatE, TransE
+    from pykeen.nn.init import xavier_uniform_norm_
     from pykeen.utils import NoRandomSeedNecessary
 
     margin = {"margin": settings.margin} if settings.loss in _WITH_MARGIN else {}
@@ -129,12 +132,13 @@ def _model(settings: Settings, factory: Any) -> Any:
         "loss": loss_resolver.make(settings.loss, margin),
         "random_seed": NoRandomSeedNecessary,
     }
+    begins: dict[str, Any] = {"entity_initializer": xavier_uniform_norm_} if settings.unit_norm else {}
     if settings.model == "TransE":
-        return TransE(scoring_fct_norm=settings.p, entity_constrainer=None, **common)
+        return TransE(scoring_fct_norm=settings.p, entity_constrainer=None, **begins, **common)
     if settings.model == "RotatE":
         return RotatE(**common)
     if settings.model == "DistMult":
-        return DistMult(entity_constrainer=None, regularizer=None, **common)
+        return DistMult(entity_constrainer=None, regularizer=None, **begins, **common)
     return ComplEx(regularizer=None, entity_initializer=_small_normal_, relation_initializer=_small_normal_, **common)
 
 

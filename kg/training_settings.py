@@ -29,6 +29,7 @@ class Settings:
     mixed_precision: bool = False
     patience: int = 0
     check_every: int = 1
+    unit_norm: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be trained.
@@ -48,6 +49,10 @@ class Settings:
         for name in ("dim", "num_negatives", "epochs", "batch_size", "check_every"):
             if getattr(self, name) < 1:
                 raise MedgraftError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.unit_norm and self.model in COMPLEX:
+            raise MedgraftError(
+                f"{self.model} has no unit_norm, which would tie its real and imaginary parts; leave it"
+            )
         if self.patience < 0:
             raise MedgraftError(f"patience is {self.patience}; it must be 0 (no early stopping) or more")
         for name in ("learning_rate", "margin"):

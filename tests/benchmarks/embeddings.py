@@ -222,8 +222,9 @@ class Tables:
         return iter(table.select(columns).to_batches())
 
 
-# Twelve trials for each: loss, norm, learning rate of Adagrad (ours) and of Adam (theirs).
-GRID = list(itertools.product(("nssa", "infonce"), (1, 2), (0.1, 0.3, 1.0)))
+# Twelve trials for each: loss and norm; of ours sampler, unit norm and learning rate, of theirs the learning rate.
+OURS = (("shared", False, 0.3), ("basic", False, 0.1), ("basic", True, 0.3))
+GRID = list(itertools.product(("nssa", "infonce"), (1, 2), OURS))
 STOCK_GRID = list(itertools.product(("nssa", "infonce"), (1, 2), (0.003, 0.01, 0.03)))
 MARGINS = {"nssa": 9.0, "infonce": 0.02}  # as PyKEEN has them by default
 
@@ -239,10 +240,12 @@ def quality(graph: kg.Graph) -> dict[str, Any]:
         tables = Tables([data.training, data.validation, data.testing])
         train, dev, test = tables.parts
 
-        def own(loss: str, norm: int, rate: float, seed: int, tables: Any = tables, train: Any = train) -> Embeddings:
+        def own(loss: str, norm: int, own: Any, seed: int, tables: Any = tables, train: Any = train) -> Embeddings:
+            sampler, unit_norm, rate = own
             return kg.train_embeddings(
                 tables, triples=train, dim=64, epochs=epochs, batch_size=256, learning_rate=rate,
-                num_negatives=32, loss=loss, margin=MARGINS[loss], norm=norm, seed=seed, progress=False, device="cpu",
+                num_negatives=32, loss=loss, margin=MARGINS[loss], norm=norm, negative_sampler=sampler,
+                unit_norm=unit_norm, seed=seed, progress=False, device="cpu",
             )  # fmt: skip
 
         def theirs(loss: str, norm: int, rate: float, seed: int, data: Any = data) -> Embeddings:

@@ -109,6 +109,16 @@ def test_other_settings_train(settings):
     assert len(embeddings.metrics["loss"]) == embeddings.settings["epochs"]
 
 
+@pytest.mark.parametrize("sampler", ["shared", "basic"])
+def test_unit_norm_keeps_every_concept_at_length_one_and_still_learns(sampler):
+    settings = {**SMALL, "epochs": 2, "unit_norm": True, "negative_sampler": sampler}
+    made = train_embeddings(city_grid(), **settings)
+    np.testing.assert_allclose(np.linalg.norm(made.vectors, axis=1), 1, atol=1e-5)
+    assert made.metrics["loss"][1] < made.metrics["loss"][0] and made.settings["unit_norm"]
+    with pytest.raises(MedgraftError, match="RotatE has no unit_norm"):
+        train_embeddings(city_grid(), "RotatE", **settings)
+
+
 def test_same_seed_same_vectors_whatever_was_drawn_before():
     graph = city_grid()
     first = train_embeddings(graph, seed=3, **SMALL)
