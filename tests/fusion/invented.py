@@ -4,6 +4,7 @@ Every concept has the same semantic type and a random vector; it is a Chemical i
 hub and a Disease if it `causes` it. Names in the test documents never occur in the training documents.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,9 @@ class InventedGraph:
 
     def table(self, name: str) -> pa.Table:
         return self.tables[name]
+
+    def batches(self, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        return iter(self.tables[name].select(columns).to_batches())
 
 
 @dataclass
