@@ -75,16 +75,13 @@ class RowAdagrad(torch.optim.Optimizer):
         params: tables of vectors.
         lr: learning rate.
         eps: added to the root of the summed squares.
-        unit_norm: scale the updated rows to length 1; may be set for each group of tables. Rows that a step leaves
-            alone have kept that length, so this does what PyKEEN's sweep of the whole table does.
+        unit_norm: scale the updated rows of the first table, the concepts', to length 1. Rows that a step leaves alone
+            have kept that length, so this does what PyKEEN's sweep of the whole table does. Not a setting of a group
+            of tables: PyKEEN makes the optimizer anew from the settings of the first group.
     """
 
     def __init__(
-        self,
-        params: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]],
-        lr: float = 0.01,
-        eps: float = 1e-10,
-        unit_norm: bool = False,
+        self, params: Iterable[torch.nn.Parameter], lr: float = 0.01, eps: float = 1e-10, unit_norm: bool = False
     ) -> None:
         super().__init__(params, {"lr": lr, "eps": eps, "unit_norm": unit_norm})
 
@@ -92,9 +89,10 @@ class RowAdagrad(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """Update the rows that have a gradient."""
         for group in self.param_groups:
-            for weight in group["params"]:
+            for number, weight in enumerate(group["params"]):
                 if weight.grad is None:
                     continue
+                unit_norm = group["unit_norm"] and number == 0
                 state = self.state[weight]
                 if "sum" not in state:
                     state["sum"] = torch.zeros_like(weight)
@@ -102,7 +100,7 @@ class RowAdagrad(torch.optim.Optimizer):
                 if not sparse:
                     state["sum"].addcmul_(weight.grad, weight.grad)
                     weight.addcdiv_(weight.grad, state["sum"].sqrt().add_(group["eps"]), value=-group["lr"])
-                    if group["unit_norm"]:
+                    if unit_norm:
                         weight.copy_(normalize(weight, dim=1))
                     continue
                 rows, gradient = weight.grad._indices()[0], weight.grad._values()
@@ -112,6 +110,6 @@ class RowAdagrad(torch.optim.Optimizer):
                 weight.scatter_add_(
                     0, places, gradient.div_(root).mul_(-group["lr"])
                 )  # the gradient is not needed again
-                if group["unit_norm"]:
+                if unit_norm:
                     weight.index_copy_(0, rows, normalize(weight.index_select(0, rows), dim=1))
         return None

@@ -102,13 +102,11 @@ def train(
 def _loop(settings: Settings, factory: Any, device: torch.device) -> Any:
     """PyKEEN's training loop around its model, with row-sparse updates."""
     model = _model(settings, factory).to(device)
-    concepts, relations = weights_of(model)
-    tables: list[dict[str, Any]] = [{"params": [concepts], "unit_norm": settings.unit_norm}, {"params": [relations]}]
     places = np.zeros(max(factory.num_entities, factory.num_relations), np.int64)
     return _row_sparse_loop(settings, device, places)(
         model=model,
         triples_factory=factory,
-        optimizer=RowAdagrad(tables, lr=settings.learning_rate),
+        optimizer=RowAdagrad(weights_of(model), lr=settings.learning_rate, unit_norm=settings.unit_norm),
         negative_sampler="basic" if settings.negative_sampler == "shared" else settings.negative_sampler,
         negative_sampler_kwargs={"num_negs_per_pos": settings.num_negatives},
         automatic_memory_optimization=False,

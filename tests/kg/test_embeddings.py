@@ -114,6 +114,7 @@ def test_unit_norm_keeps_every_concept_at_length_one_and_still_learns(sampler):
     settings = {**SMALL, "epochs": 2, "unit_norm": True, "negative_sampler": sampler}
     made = train_embeddings(city_grid(), **settings)
     np.testing.assert_allclose(np.linalg.norm(made.vectors, axis=1), 1, atol=1e-5)
+    assert (abs(np.linalg.norm(made.relation_vectors, axis=1) - 1) > 0.01).all()
     assert made.metrics["loss"][1] < made.metrics["loss"][0] and made.settings["unit_norm"]
     with pytest.raises(MedgraftError, match="RotatE has no unit_norm"):
         train_embeddings(city_grid(), "RotatE", **settings)
