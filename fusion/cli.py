@@ -408,6 +408,8 @@ def _measured(metrics: dict[str, Any]) -> dict[str, object]:
     if "dev_mrr" in metrics:
         epoch, best = max(metrics["dev_mrr"], key=lambda check: check[1])
         shown["best dev MRR"] = f"{best:.4f} after epoch {epoch}"
+    if "split" in metrics:
+        shown["split"] = ", ".join(f"{number:,} by {rule}" for rule, number in metrics["split"].items())
     if "ranking" in metrics:
         ranking = metrics["ranking"]
         for name, key in (("MRR", "mrr"), ("hits@10", "hits_at_10")):

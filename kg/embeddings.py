@@ -80,7 +80,8 @@ def train_embeddings(
         triples: train on these triples of the graph only (the train part of a split); columns head, relation, tail.
         dev: development triples, or how many (a share if below 1) to keep out of training. Early stopping judges by
             them, and scores are calibrated to probabilities on them.
-        holdout: keep so many triples (a share if below 1) out of training and rank them; see `metrics`.
+        holdout: keep so many triples (a share if below 1) out of training and rank them; see `metrics`, which also say
+            under "split" how many triples each rule of `kg.split_triples` moved.
         epochs: passes over the triples, in total.
         patience: stop when so many checks in a row on the development triples show no better MRR, and keep the best
             vectors; 0 trains all epochs.
@@ -119,7 +120,7 @@ def train_embeddings(
         whole = replace(whole, rows=integer_triples(triples, whole.ids, whole.relations))
     if len(whole.rows) == 0:
         raise MedgraftError("the graph has no triples to train on; build it from a source that states relations")
-    train, judged_by, test = _parts(whole, dev, holdout, patience, seed)
+    train, judged_by, test, moved = _parts(whole, dev, holdout, patience, seed)
     judge = _judge(settings, train, judged_by, seed) if patience else None
     state = unfinished_state(out, settings, graph.fingerprint, train)
     sizes = (len(whole.ids), len(whole.relations))
@@ -135,6 +136,8 @@ def train_embeddings(
         metrics={"loss": [round(value, 6) for value in trained.losses]},
         model=model,
     )
+    if moved:
+        embeddings.metrics["split"] = moved
     if patience:
         embeddings.metrics["dev_mrr"] = [list(check) for check in trained.checks]
     if align_to is not None:
@@ -153,8 +156,8 @@ def train_embeddings(
 
 def _parts(
     graph: IntegerGraph, dev: pa.Table | int | float, holdout: int | float, patience: int, seed: int
-) -> tuple[Rows, Rows, Rows]:
-    """Triples to train on, to develop with and to test on; each may be empty but the first."""
+) -> tuple[Rows, Rows, Rows, dict[str, int]]:
+    """Triples to train on, to develop with and to test on, each may be empty but the first; what each rule moved."""
     number = dev if isinstance(dev, int | float) else 0
     if not isinstance(dev, int | float) and len(dev) == 0:
         raise MedgraftError(
@@ -166,10 +169,10 @@ def _parts(
     if not isinstance(dev, int | float):
         given = integer_triples(dev, graph.ids, graph.relations)
     if not (holdout or number):
-        return rows, given, rows[:0]
-    part, _ = hold_out(rows, len(graph.ids), graph.relations, dev=number, test=holdout, seed=seed)
+        return rows, given, rows[:0], {}
+    part, moved = hold_out(rows, len(graph.ids), graph.relations, dev=number, test=holdout, seed=seed)
     train, drawn, test = (rows[part == PARTS.index(name)] for name in ("train", "dev", "test"))
-    return train, np.concatenate([given, drawn]), test
+    return train, np.concatenate([given, drawn]), test, moved
 
 
 def _judge(settings: Settings, train: Rows, dev: Rows, seed: int) -> Callable[[Vectors, Vectors], float]:

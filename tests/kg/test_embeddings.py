@@ -357,6 +357,7 @@ def test_round_trip_through_a_folder(tmp_path):
     graph = city_grid()
     out = tmp_path / "embeddings"
     trained = train_embeddings(graph, out=out, holdout=10, **SMALL)
+    assert set(trained.metrics["split"]) == {"duplicates", "twins", "shortcuts", "coverage"}
     loaded = Embeddings.load(out, graph)
     assert_same(trained, loaded)
     assert (loaded.p, loaded.fingerprint, loaded.settings, loaded.metrics) == (
