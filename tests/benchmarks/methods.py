@@ -299,9 +299,8 @@ ARMS = ("plain", "teacher", "student") if report.small() else ("plain", "teacher
 
 def _scored(model: FusedModel[Any], gold: Any) -> Figures:
     """Strict spans; concepts of the mentions are not looked up."""
-    found = list(
-        replace(model, linker=None).annotate(gold, model.link(gold), with_graph=True, progress=False)  # type: ignore
-    )
+    without_linker: Any = replace(model, linker=None)
+    found = list(without_linker.annotate(gold, model.link(gold), with_graph=True, progress=False))
     tally = model.tally(gold, found)
     return {"counts": np.asarray(tally.counts).tolist(), "values": tally.values(), "dev": model.scores}
 
