@@ -1,6 +1,5 @@
 """Distillation: a student without a graph that says what its teacher says, for every task, by the one loop."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,6 @@ TEXTS = [Document(f"t{n}", d.text) for n, d in enumerate((*CORPUS.dev, *CORPUS.t
 @pytest.fixture(scope="module")
 def linker() -> Linker:
     return Linker.build(GRAPH)
-
-
-@pytest.fixture(scope="module")
-def folder(encoder_folder: Callable[[str], Path]) -> Path:
-    return encoder_folder("bert")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Fused and plain models: what only the graph can decide, equality where nothing is known, saving, explaining."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,11 +35,6 @@ SETTINGS: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def linker() -> Linker:
     return Linker.build(GRAPH)
-
-
-@pytest.fixture(scope="module")
-def folder(encoder_folder: Callable[[str], Path]) -> Path:
-    return encoder_folder("bert")
 
 
 @pytest.fixture(scope="module")

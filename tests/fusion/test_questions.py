@@ -40,11 +40,6 @@ def linker() -> Linker:
 
 
 @pytest.fixture(scope="module")
-def folder(encoder_folder: Callable[[str], Path]) -> Path:
-    return encoder_folder("bert")
-
-
-@pytest.fixture(scope="module")
 def fused(folder: Path, linker: Linker, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], QuestionModel]:
     made: dict[str, QuestionModel] = {}
 

@@ -1,6 +1,5 @@
 """Fused relation models: what only a fact between two concepts can decide, equality without facts, explaining."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,11 +36,6 @@ SETTINGS: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def linker() -> Linker:
     return Linker.build(GRAPH)
-
-
-@pytest.fixture(scope="module")
-def folder(encoder_folder: Callable[[str], Path]) -> Path:
-    return encoder_folder("bert")
 
 
 @pytest.fixture(scope="module")

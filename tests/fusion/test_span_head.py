@@ -1,6 +1,5 @@
 """The span head in fused and plain models: nested mentions whose types only the graph can decide."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,11 +42,6 @@ NESTED = replace(FLAT, **{part: tuple(map(with_outer, getattr(FLAT, part))) for 
 @pytest.fixture(scope="module")
 def linker() -> Linker:
     return Linker.build(GRAPH)
-
-
-@pytest.fixture(scope="module")
-def folder(encoder_folder: Callable[[str], Path]) -> Path:
-    return encoder_folder("bert")
 
 
 @pytest.fixture(scope="module")
