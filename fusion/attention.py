@@ -89,10 +89,10 @@ class KnowledgeAttention(nn.Module):
 
     E is the concept table (usually TransE), frozen. W_o and W_m start at zero, so the layer starts as the identity, and
     the whole of both gets a gradient from the first step; b_g starts at -2. W_m is a dictionary feature: what a piece
-    lies in, and whether it is the first piece of it. With few labels most of the gain came through it. U_q starts small
-    and the two biases at 2 and 4: at first a piece listens to the mention it lies in, or else to the null slot, and
-    what it hears does not hang on random weights (with U_q of the usual size the null slot won over most pieces of
-    linked mentions).
+    lies in, and whether it is the first piece of it; with `mark_ends` a third part of it takes the sum k_m of m that
+    end with t. With few labels most of the gain came through it. U_q starts small and the two biases at 2 and 4: at
+    first a piece listens to the mention it lies in, or else to the null slot, and what it hears does not hang on random
+    weights (with U_q of the usual size the null slot won over most pieces of linked mentions).
 
     Based on the designs of KnowBERT (Peters et al., 2019: candidates with priors, recontextualisation) and SMedBERT
     (Zhang et al., 2021: neighbours); what differs is NIL of value zero, the identity at the start, and that mentions
@@ -115,14 +115,15 @@ class KnowledgeAttention(nn.Module):
         sentence_dropout: float = 0.1,
         vector_dropout: float = 0.0,
         link_noise: float = 0.0,
+        mark_ends: bool = False,
     ) -> None:
-        """`num_relations` counts each direction of a relation.
+        """`num_relations` counts each direction of a relation; `mark_ends` lets W_m see where mentions end.
 
         In training the dropouts turn mentions, and all mentions of a sentence, to NIL, `vector_dropout` leaves so many
         concepts of a batch their type alone, and `link_noise` gives so many mentions the candidates of another one.
         """
         super().__init__()
-        self.size, self.num_heads = size, num_heads
+        self.size, self.num_heads, self.mark_ends = size, num_heads, mark_ends
         self.link_noise = link_noise
         self.link_loss: Tensor | None = None  # of the last forward pass in training
         self.mention_dropout, self.sentence_dropout = mention_dropout, sentence_dropout
@@ -154,7 +155,7 @@ class KnowledgeAttention(nn.Module):
         self.inside_bias = nn.Parameter(torch.full((num_heads,), 4.0))
         self.gate = nn.Linear(hidden_size + size, 1)
         self.output = nn.Linear(size, hidden_size, bias=False)
-        self.marks = nn.Linear(2 * size, hidden_size, bias=False)
+        self.marks = nn.Linear((3 if mark_ends else 2) * size, hidden_size, bias=False)
         nn.init.zeros_(self.marks.weight)
         nn.init.normal_(self.types.weight, std=0.1)
         nn.init.normal_(self.relations.weight, std=0.02)
@@ -182,9 +183,10 @@ class KnowledgeAttention(nn.Module):
         position = torch.arange(length, device=hidden.device)
         first = position == knowledge.start[:, None]
         rest = (position > knowledge.start[:, None]) & (position < knowledge.end[:, None])
+        kinds = [first, rest, position == knowledge.end[:, None] - 1] if self.mark_ends else [first, rest]
         slots = int(knowledge.slot.max()) + 1
-        places = hidden.new_zeros(batch, slots, 2, length)
-        places[knowledge.sentence, knowledge.slot] = torch.stack([first, rest], 1).to(places.dtype)
+        places = hidden.new_zeros(batch, slots, len(kinds), length)
+        places[knowledge.sentence, knowledge.slot] = torch.stack(kinds, 1).to(places.dtype)
         known = mention.new_zeros(batch, slots, self.size)
         known[knowledge.sentence, knowledge.slot] = mention
         marks = torch.einsum("bspt,bse->btpe", places.to(known.dtype), known)

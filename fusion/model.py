@@ -45,7 +45,15 @@ class FusedEncoder(nn.Module):
     """
 
     def __init__(
-        self, encoder: Encoder, *, after_block: int, embedding_dim: int, num_types: int, num_relations: int, seed: int
+        self,
+        encoder: Encoder,
+        *,
+        after_block: int,
+        embedding_dim: int,
+        num_types: int,
+        num_relations: int,
+        seed: int,
+        mark_ends: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -53,7 +61,11 @@ class FusedEncoder(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.knowledge = KnowledgeAttention(
-                encoder.hidden_size, embedding_dim=embedding_dim, num_types=num_types, num_relations=num_relations
+                encoder.hidden_size,
+                embedding_dim=embedding_dim,
+                num_types=num_types,
+                num_relations=num_relations,
+                mark_ends=mark_ends,
             )
 
     @property
@@ -315,4 +327,5 @@ def fused_encoder(encoder: Encoder, settings: ModelSettings, table: KnowledgeTab
         num_types=len(table.type_names),
         num_relations=max(2 * len(table.relation_names), 1),
         seed=settings.seed,
+        mark_ends=settings.head == "span",  # a span ends by itself, a BIO mention where the next word is none
     )

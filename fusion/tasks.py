@@ -67,10 +67,16 @@ def load(folder: str | Path, device: str = "auto") -> FusedModel[Any]:
             )
     exported = (folder / "model.onnx").is_file()
     model = make_model(OnnxEncoder.read(folder) if exported else Encoder.load(folder), settings, table, linker)
-    missing, unexpected = model.network.load_state_dict(load_file(folder / "medgraft.safetensors"), strict=False)
+    weights = folder / "medgraft.safetensors"
+    try:
+        missing, unexpected = model.network.load_state_dict(load_file(weights), strict=False)
+    except RuntimeError:  # torch's word for other shapes
+        raise MedgraftError(
+            f"{weights} has other shapes than its settings say, as of an older version; train anew"
+        ) from None
     absent = [name for name in missing if not name.startswith(model.encoder_prefix)]
     if absent or unexpected:
-        raise MedgraftError(f"{folder / 'medgraft.safetensors'} is of another model ({[*absent, *unexpected][0]})")
+        raise MedgraftError(f"{weights} is of another model ({[*absent, *unexpected][0]})")
     model.scores, model.training = description["scores"], description["training"]
     model.leaks = description.get("leaks", {})
     model.network.to(resolve_device(device)).eval()

@@ -120,12 +120,16 @@ def slow(model: KnowledgeAttention, hidden: Tensor, given: Knowledge) -> Tensor:
             placed = list(zip(totals, spans[1:], strict=True))
             first = sum((k for k, (start, _) in placed if start == t), nothing)
             further = sum((k for k, (start, end) in placed if start < t < end), nothing)
-            result[sentence, t] += model.marks(torch.cat([first, further]))
+            last = sum((k for k, (_, end) in placed if end - 1 == t), nothing)
+            result[sentence, t] += model.marks(
+                torch.cat([first, further, last] if model.mark_ends else [first, further])
+            )
     return result
 
 
-def test_it_computes_what_its_formulas_say() -> None:
-    model, hidden = layer(), states(3, 8)
+@pytest.mark.parametrize("mark_ends", [False, True])
+def test_it_computes_what_its_formulas_say(mark_ends: bool) -> None:
+    model, hidden = layer(mark_ends=mark_ends), states(3, 8)
     for seed in range(5):
         given_knowledge = knowledge(SPANS, seed)
         torch.testing.assert_close(model(hidden, given_knowledge), slow(model, hidden, given_knowledge))

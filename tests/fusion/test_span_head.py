@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import fusion
 from fusion.ablation import ablate
@@ -65,6 +66,16 @@ def test_a_saved_model_predicts_the_same(fused: FusedModel, tmp_path: Path) -> N
     texts = [d.text for d in NESTED.test[:8]]
     assert list(again.pipe(texts)) == list(fused.pipe(texts))
     assert again.settings == fused.settings
+
+
+def test_weights_of_another_shape_are_refused(fused: FusedModel, tmp_path: Path) -> None:
+    fused.save(tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "medgraft.safetensors")
+    name = next(name for name in weights if name.endswith("knowledge.marks.weight"))
+    weights[name] = weights[name][:, : 2 * weights[name].shape[1] // 3].contiguous()
+    save_file(weights, tmp_path / "model" / "medgraft.safetensors")
+    with pytest.raises(MedgraftError, match="other shapes than its settings say"):
+        fusion.load(tmp_path / "model")
 
 
 def test_without_the_deciding_fact_the_type_changes_and_the_pair_stays(fused: FusedModel) -> None:
