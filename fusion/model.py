@@ -184,6 +184,11 @@ class FusedModel(ABC, Generic[Item]):
     def fused(self) -> bool:
         return self.table is not None
 
+    @property
+    def attention(self) -> KnowledgeAttention | None:
+        """The knowledge attention of the network; None for a plain model."""
+        return next((module for module in self.network.modules() if isinstance(module, KnowledgeAttention)), None)
+
     def __call__(self, text: str | Item) -> Item:
         """The text with its mentions: typed, scored and, for a fused model, linked."""
         return next(self.pipe([text]))
