@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fusion.swapping import Gate, SwapReport, gate, swap_graph
     from fusion.tagging import TaggingModel
     from fusion.tasks import load, read_items
+    from fusion.together import train_together
     from fusion.training import train
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "search",
     "swap_graph",
     "train",
+    "train_together",
 ]
 
 _HOMES = {
@@ -113,6 +115,7 @@ _HOMES = {
     "search": "searching",
     "swap_graph": "swapping",
     "train": "training",
+    "train_together": "together",
 }
 
 

@@ -13,6 +13,7 @@ from fusion.cli_link import link
 from fusion.cli_methods import augment, pretrain
 from fusion.cli_students import distill, export_model, search
 from fusion.cli_swap import swap
+from fusion.cli_together import train_together
 from kg.cli import build, diff, export, update
 from kg.cli_query import app_query
 from loaders.errors import MedgraftError
@@ -38,6 +39,7 @@ app.command("explain")(explain)
 app.command("evaluate")(evaluate)
 app.command("augment")(augment)
 app.command("pretrain")(pretrain)
+app.command("train-together")(train_together)
 app.command("search")(search)
 app.command("distill")(distill)
 app.command("export-model")(export_model)

@@ -21,7 +21,6 @@ from loaders.errors import MedgraftError
 from loaders.records import Concept, Document, Mention, Triple
 
 if TYPE_CHECKING:
-    from fusion.model import FusedEncoder
     from fusion.tagging import TaggingModel
 
 FELT = 0.001  # a change of probability worth a line
@@ -151,7 +150,8 @@ def _explain_window(
     extras: Iterable[Any],
     batch_size: int,
 ) -> list[Explanation]:
-    fused: FusedEncoder = model.network.encoder  # type: ignore[assignment]
+    fused = model.fused_encoder
+    assert fused is not None, "a model with a table is fused"
     device = model.encoder.device
     batch = {name: tensor.to(device) for name, tensor in collate([window], model.encoder, *extras).items()}
     knowledge = Knowledge.of(batch)
@@ -166,7 +166,7 @@ def _explain_window(
     else:
         versions.insert(0, state.hidden)
     chunks = [torch.cat(versions[i : i + batch_size]) for i in range(0, len(versions), batch_size)]
-    logits = torch.cat([model.network.output(model.encoder.upper(state, chunk)) for chunk in chunks])
+    logits = torch.cat([model.network.output(model.upper(state, chunk)) for chunk in chunks])
     found = []
     for mention, pieces in targets:
         by_type = model.network.output.of_mention(logits[:, pieces], model.settings.temperature).cpu()

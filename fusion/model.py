@@ -17,8 +17,9 @@ from fusion.knowledge import KnowledgeTable, LinkedMention
 from kg import Linker
 from lm.alignment import Window
 from lm.caching import States, lower_states
-from lm.encoder import Encoder
+from lm.encoder import BlockState, Encoder
 from lm.evaluation import HasId
+from lm.experts import Experts, GatedEncoder
 from lm.tallies import Tally
 from loaders.folders import new_folder
 from loaders.records import Document
@@ -154,6 +155,8 @@ class ModelSettings:
     """Windows of a context that are read, the likeliest ones; all by default."""
     temperature: float = 1.0
     """By which logits are divided before they become confidence."""
+    experts: int = 0
+    """Over the encoder, see `lm.experts`; none for a model that was trained alone."""
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> "ModelSettings":
@@ -195,6 +198,21 @@ class FusedModel(ABC, Generic[Item]):
     @property
     def fused(self) -> bool:
         return self.table is not None
+
+    @property
+    def fused_encoder(self) -> FusedEncoder | None:
+        """The encoder with its knowledge attention, below experts if there are such; None for a plain model."""
+        return next((module for module in self.network.modules() if isinstance(module, FusedEncoder)), None)
+
+    @property
+    def attention(self) -> KnowledgeAttention | None:
+        """The knowledge attention of the network; None for a plain model."""
+        return None if self.fused_encoder is None else self.fused_encoder.knowledge
+
+    def upper(self, state: BlockState, hidden: Tensor) -> Tensor:
+        """What the output layer reads if the hidden states after `state.after_block` blocks are these (B, T, d)."""
+        top, last = self.network.encoder, self.encoder.upper(state, hidden)
+        return top.mixed(last) if isinstance(top, GatedEncoder) else last
 
     def __call__(self, text: str | Item) -> Item:
         """The text with its mentions: typed, scored and, for a fused model, linked."""
@@ -298,7 +316,10 @@ class FusedModel(ABC, Generic[Item]):
     @property
     def encoder_prefix(self) -> str:
         """Of the names of the wrapped encoder's weights, which are saved as a Hugging Face model."""
-        return "encoder.encoder." if self.fused else "encoder."
+        prefix, module = "encoder.", self.network.encoder
+        while isinstance(module, GatedEncoder | FusedEncoder):
+            prefix, module = f"{prefix}encoder.", module.encoder
+        return prefix
 
 
 class DocumentModel(FusedModel[Document]):
@@ -317,15 +338,18 @@ class DocumentModel(FusedModel[Document]):
 
 
 def fused_encoder(encoder: Encoder, settings: ModelSettings, table: KnowledgeTable | None) -> nn.Module:
-    """The encoder, with knowledge attention inside if there is a table."""
-    if table is None:
-        return encoder
-    return FusedEncoder(
-        encoder,
-        after_block=settings.after_block,
-        embedding_dim=table.dim,
-        num_types=len(table.type_names),
-        num_relations=max(2 * len(table.relation_names), 1),
-        seed=settings.seed,
-        mark_ends=settings.head == "span",  # a span ends by itself, a BIO mention where the next word is none
-    )
+    """The encoder, with knowledge attention inside if there is a table, under experts if the settings want them."""
+    fused: nn.Module = encoder
+    if table is not None:
+        fused = FusedEncoder(
+            encoder,
+            after_block=settings.after_block,
+            embedding_dim=table.dim,
+            num_types=len(table.type_names),
+            num_relations=max(2 * len(table.relation_names), 1),
+            seed=settings.seed,
+            mark_ends=settings.head == "span",  # a span ends by itself, a BIO mention where the next word is none
+        )
+    if not settings.experts:
+        return fused
+    return GatedEncoder(fused, Experts(settings.experts, encoder.hidden_size, seed=settings.seed))

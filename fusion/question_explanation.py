@@ -21,7 +21,6 @@ from loaders.errors import MedgraftError
 from loaders.records import Concept, Question, Triple
 
 if TYPE_CHECKING:
-    from fusion.model import FusedEncoder
     from fusion.questions import QuestionModel
 
 Batch = dict[str, Tensor]
@@ -84,7 +83,8 @@ def _versions(
     model: "QuestionModel", table: KnowledgeTable, prepared: Prepared, window: Window, batch_size: int
 ) -> Iterator[tuple[Thing | str, Array]]:
     """The window's scores with everything ("all"), without the graph (None), and without each thing."""
-    fused: FusedEncoder = model.network.encoder  # type: ignore[assignment]
+    fused = model.fused_encoder
+    assert fused is not None, "a model with a table is fused"
     batch = without_answers(collate([window], model.encoder, *prepared.extras))
     batch = {name: tensor.to(model.encoder.device) for name, tensor in batch.items()}
     knowledge = Knowledge.of(batch)
@@ -111,7 +111,7 @@ def _versions(
 def _run(
     model: "QuestionModel", state: BlockState, todo: list[tuple[Thing | str, Tensor, Batch]]
 ) -> Iterator[tuple[Thing | str, Array]]:
-    hidden = model.encoder.upper(state, torch.cat([below for _, below, _ in todo]))
+    hidden = model.upper(state, torch.cat([below for _, below, _ in todo]))
     for row, (thing, _, batch) in enumerate(todo):
         yield thing, model.network.head(hidden[row : row + 1], batch).scores[0].cpu().numpy()
 

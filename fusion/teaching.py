@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fusion.attention import Knowledge
-from fusion.model import FusedEncoder, FusedModel, TrainingData, default_depth
+from fusion.model import FusedModel, TrainingData, default_depth
 from fusion.tasks import make_model
 from lm.training import isolated_seed
 from loaders.errors import MedgraftError
@@ -51,11 +51,13 @@ class Lesson:
             raise MedgraftError("a plain teacher links nothing; leave the weight of the links at 0")
 
     def student(self, seed: int) -> FusedModel[Any]:
-        """A plain model that begins as the teacher without its graph: its blocks, or some of them, its output layer."""
+        """A plain model that begins as the teacher without graph and experts: its blocks or some, its output layer."""
         teacher = self.teacher
         encoder = teacher.encoder.shallower(teacher.encoder.num_blocks if self.blocks is None else self.blocks)
         depth = default_depth(encoder.num_blocks)
-        student = make_model(encoder, replace(teacher.settings, after_block=depth, seed=seed, temperature=1.0))
+        student = make_model(
+            encoder, replace(teacher.settings, after_block=depth, seed=seed, temperature=1.0, experts=0)
+        )
         output = {n: t for n, t in teacher.network.state_dict().items() if n.startswith("output.")}
         student.network.load_state_dict(output, strict=False)
         return student
@@ -103,8 +105,8 @@ def taught(student: FusedModel[Any], lesson: Lesson | None) -> Iterator[None]:
         network.get_submodule("encoder").register_forward_hook(lambda _m, _i, hidden: heard.update(student=hidden)),
         teacher.network.get_submodule("encoder").register_forward_hook(lambda _m, _i, h: heard.update(teacher=h)),
     ]
-    if isinstance(teacher.network.encoder, FusedEncoder) and teacher.table is not None:
-        attention = teacher.network.encoder.knowledge
+    if teacher.attention is not None and teacher.table is not None:
+        attention = teacher.attention
         hooks.append(attention.register_forward_hook(lambda m, i, _o: heard.update(links=m.mentions(*i)[1])))
         if lesson.link_weight:
             reader = LinkReader(student.encoder.hidden_size, teacher.table.dim, student.settings.seed)

@@ -1,37 +1,38 @@
 """Train a model on annotated documents, fused with a graph or plain."""
 
-import hashlib
-import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from fusion.attention import KnowledgeAttention
 from fusion.corpora import Corpus
+from fusion.course import (
+    PAIR_TASKS,
+    Course,
+    adapt,
+    best_scores,
+    check_task,
+    checkpoints,
+    decisive,
+    described,
+    finish,
+    further_losses,
+    knowledge_table,
+    learning_rates,
+    make_ready,
+    model_settings,
+    remove_checkpoints,
+    search_for_leaks,
+    settle,
+    thawing,
+)
 from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
-from fusion.leaks import check_leaks
-from fusion.model import FusedModel, ModelSettings, default_depth
+from fusion.model import FusedModel
 from fusion.question_corpora import QuestionCorpus
-from fusion.relations import RelationModel
-from fusion.robustness import loss_without_graph
-from fusion.tagging import HEADS
 from fusion.tasks import TASKS, make_model
 from fusion.teaching import Lesson, taught
 from kg import Linker
-from lm.adapters import add_low_rank, merge_low_rank
 from lm.caching import States
-from lm.encoder import Encoder, freeze_blocks, resolve_device
+from lm.encoder import Encoder, resolve_device
 from lm.training import fit
-from lm.unfreezing import gradual_unfreezing, layer_rates
-from loaders.errors import MedgraftError
-
-_LONGEST = {"ner": 256}  # pieces of a window; relations want the document whole
-_ITEMS = {"qa": "questions"}
 
 
 def train(
@@ -128,189 +129,47 @@ def train(
         MedgraftError: unknown task, no training documents, graph without embeddings or linker or of another graph,
             a device that is not there, a graph that the corpus was labelled from (`fusion.leaks`).
     """
-    if task not in TASKS:
-        raise MedgraftError(f"unknown task {task!r}; choose {' or '.join(TASKS)}")
-    if (task == "qa") != isinstance(corpus, QuestionCorpus):
-        raise MedgraftError(f"{corpus.name} is not a corpus for {task}; qa wants questions, other tasks want documents")
-    if head not in HEADS or (head != HEADS[0] and task != "ner"):
-        raise MedgraftError(
-            f"no head {head!r} for {task}; choose {' or '.join(HEADS)} for ner, nothing for other tasks"
-        )
+    course = Course(
+        head=head, longest_mention=longest_mention, after_block=after_block, num_candidates=num_candidates,
+        max_pieces=max_pieces, max_windows=max_windows, frozen_blocks=frozen_blocks, unfreeze_epochs=unfreeze_epochs,
+        layer_decay=layer_decay, cache_frozen=cache_frozen, frozen_states=frozen_states, epochs=epochs,
+        batch_size=batch_size, learning_rate=learning_rate, new_learning_rate=new_learning_rate,
+        knowledge_learning_rate=knowledge_learning_rate, link_loss=link_loss, link_noise=link_noise,
+        vector_dropout=vector_dropout, without_graph=without_graph, accumulation=accumulation, precision=precision,
+        patience=patience, lora_rank=lora_rank, seed=seed, device=device, progress=progress,
+    )  # fmt: skip
+    check_task(task, corpus, head)
     asked = {} if lesson is not None else TASKS[task].settings_of(corpus)  # type: ignore[arg-type]
     resolve_device(device)
-    searched: list[str] = []
-    if isinstance(corpus, Corpus) and task == "relations" and graph is not None:
-        searched = check_leaks(corpus, graph)
-    table = _table(task, graph, embeddings, linker) if knowledge is None else _with_linker(knowledge, linker)
+    searched = search_for_leaks(task, corpus, graph)
+    table = knowledge_table(graph, embeddings, linker, knowledge, pairs=task in PAIR_TASKS)
     if lesson is not None:
         model = lesson.student(seed)
-        loaded, settings = model.encoder, model.settings
     else:
         loaded = Encoder.load(encoder)
-        settings = ModelSettings(
-            task,
-            after_block=default_depth(loaded.num_blocks) if after_block is None else after_block,
-            num_candidates=num_candidates,
-            max_pieces=min(max_pieces or _LONGEST.get(task, loaded.max_pieces), loaded.max_pieces),
-            max_windows=max_windows,
-            seed=seed,
-            head=head,
-            longest_mention=longest_mention,
-            **asked,
-        )
+        settings = model_settings(task, loaded, course, asked)
         model = make_model(loaded, settings, table, linker if table is not None else None)
-    freeze_blocks(loaded, frozen_blocks)
-    if lora_rank is not None:
-        if unfreeze_epochs is not None:
-            raise MedgraftError("low-rank additions leave every block frozen; ask for lora_rank or for unfreeze_epochs")
-        add_low_rank(loaded, lora_rank, seed)
-    if unfreeze_epochs is not None and frozen_blocks:
-        raise MedgraftError("frozen blocks stay frozen; ask for frozen_blocks or for unfreeze_epochs")
-    cache_frozen = cache_frozen or frozen_states is not None
-    if cache_frozen and (not frozen_blocks or (table is not None and settings.after_block < frozen_blocks)):
-        raise MedgraftError(
-            f"{frozen_blocks} frozen blocks with knowledge after block {settings.after_block} cannot be computed once; "
-            "freeze at least one block, and none above the knowledge"
-        )
-    model.precision = precision
-    if cache_frozen:
-        model.frozen_states = {} if frozen_states is None else frozen_states
-    model.network.to(resolve_device(device))
-    plan = {
-        "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
-        f"training {_ITEMS.get(task, 'documents')}": len(corpus.train),
-        f"development {_ITEMS.get(task, 'documents')}": len(corpus.dev),
-        "encoder": Path(encoder).name,
-        "frozen blocks": frozen_blocks,
-        **({} if lesson is None else lesson.notes()),
-        **({"layer decay": layer_decay} if layer_decay != 1 else {}),
-        **({"rank of the additions": lora_rank} if lora_rank is not None else {}),
-        **{
-            name.replace("_", " "): value
-            for name, value in (
-                ("link_loss", link_loss),
-                ("link_noise", link_noise),
-                ("vector_dropout", vector_dropout),
-                ("without_graph", without_graph),
-            )
-            if value
-        },
-        **({"epochs a thawed block": unfreeze_epochs} if unfreeze_epochs is not None else {}),
-        "epochs": epochs,
-        "batch size": batch_size,
-        "learning rates": [learning_rate, new_learning_rate, knowledge_learning_rate],
-        "accumulation": accumulation,
-        "precision": precision,
-        "seed": seed,
-    }
-    below = {"": learning_rate}
-    if layer_decay != 1:
-        below = layer_rates(model.network, loaded, learning_rate, layer_decay)
-    rates = {**below, "output": new_learning_rate}
-    if table is not None:
-        rates["encoder.knowledge"] = knowledge_learning_rate
-    if getattr(model.network, "facts", None) is not None:
-        rates["facts"] = knowledge_learning_rate
-    knowledge_attention = getattr(getattr(model.network, "encoder", None), "knowledge", None)
-    if knowledge_attention is not None:
-        knowledge_attention.link_noise, knowledge_attention.vector_dropout = link_noise, vector_dropout
-    with (
-        loss_without_graph(model.network, without_graph),
-        _linking_loss(model.network, knowledge_attention, link_loss),
-        taught(model, lesson),
-    ):
+    adapt(model.encoder, course)
+    make_ready(model, course)
+    plan = described(task, corpus, encoder, course, {} if lesson is None else lesson.notes())
+    folder = None if out is None else checkpoints(Path(out), *decisive(model, corpus, plan))
+    with further_losses(model, course), taught(model, lesson):
         data = model.training_data(corpus.train) if lesson is None else lesson.training_data(model, corpus.train)
         history = fit(
             model.network,
             data.examples,
             data.collate,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rates=rates,
-            accumulation=accumulation,
-            precision=precision,
-            seed=seed,
-            device=device,
+            learning_rates=learning_rates(model, course),
             evaluate=model.scorer(corpus.dev) if corpus.dev else None,
-            patience=patience,
-            folder=None if out is None else _checkpoints(Path(out), corpus, plan, settings, table),
+            folder=folder,
             checkpoint_seconds=60,
-            before_epoch=None if unfreeze_epochs is None else gradual_unfreezing(loaded, unfreeze_epochs),
-            progress=progress,
+            before_epoch=thawing([model.encoder], course),
+            **course.for_fit(),
         )
-    if unfreeze_epochs is not None:
-        loaded.freeze_blocks(0)
-    if lora_rank is not None:
-        merge_low_rank(loaded)
-    model.network.eval()
-    best = next((e for e in history.epochs if e.number == history.best_epoch), None)
-    if best is not None and "threshold" in best.scores:
-        model.settings = replace(model.settings, threshold=best.scores["threshold"])
-    if corpus.dev:
-        model.calibrate(corpus.dev)
-    model.frozen_states = frozen_states
-    model.scores = {} if best is None else {f"dev {name}": round(value, 4) for name, value in best.scores.items()}
-    model.training = {**plan, "steps": history.steps, **data.notes, "best epoch": history.best_epoch}
-    model.training["temperature"] = round(model.settings.temperature, 4)
-    if isinstance(model, RelationModel) and isinstance(corpus, Corpus) and table is not None:
-        model.leaks = {"searched for": searched, "stated": model.stated(corpus.dev) if corpus.dev else {}}
+    settle(model.encoder, course)
+    notes = {**plan, "steps": history.steps, **data.notes, "best epoch": history.best_epoch}
+    finish(model, corpus, course, best_scores(history), notes, searched)
     if out is not None:
         model.save(out)
-        for left in Path(out).parent.glob(f".{Path(out).name}.training-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        remove_checkpoints(Path(out))
     return model
-
-
-@contextmanager
-def _linking_loss(network: nn.Module, attention: KnowledgeAttention | None, weight: float) -> Iterator[None]:
-    """Add the loss of the links to that of the task, so many times."""
-    if attention is None or not weight:
-        yield
-        return
-
-    def with_links(_network: nn.Module, _batch: Any, output: Any) -> Any:
-        links, attention.link_loss = attention.link_loss, None
-        return output if links is None or output.loss is None else replace(output, loss=output.loss + weight * links)
-
-    hook = network.register_forward_hook(with_links)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-def _table(
-    task: str, graph: GraphTables | None, embeddings: ConceptVectors | None, linker: Linker | None
-) -> KnowledgeTable | None:
-    given = {"graph": graph, "embeddings": embeddings, "linker": linker}
-    absent = [name for name, value in given.items() if value is None]
-    if len(absent) == 3:
-        return None
-    if graph is None or embeddings is None or linker is None:
-        raise MedgraftError(f"a fused model needs graph, embeddings and linker; {' and '.join(absent)} not given")
-    for name, other in (("embeddings", embeddings.fingerprint), ("linker", linker.fingerprint)):
-        if other != graph.fingerprint:
-            raise MedgraftError(
-                f"the {name} are of graph {other[:12]}, but this graph is {graph.fingerprint[:12]}; make them anew"
-            )
-    return KnowledgeTable.build(graph, embeddings, pairs=task in ("relations", "qa"))
-
-
-def _with_linker(knowledge: KnowledgeTable, linker: Linker | None) -> KnowledgeTable:
-    if linker is None or linker.fingerprint != knowledge.fingerprint:
-        raise MedgraftError("a knowledge table needs the linker of the same graph")
-    return knowledge
-
-
-def _checkpoints(
-    out: Path,
-    corpus: Corpus | QuestionCorpus,
-    plan: dict[str, Any],
-    settings: ModelSettings,
-    table: KnowledgeTable | None,
-) -> Path:
-    """A hidden folder beside `out`, named after all that decides the result."""
-    key = json.dumps(
-        [corpus.digest(), plan, asdict(settings), None if table is None else table.digest()], sort_keys=True
-    )
-    return out.parent / f".{out.name}.training-{hashlib.sha256(key.encode()).hexdigest()[:12]}"

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lm.encoder import resolve_device
+from lm.sampling import Step, one_pass
 from loaders.errors import MedgraftError
 from loaders.folders import new_folder, restore_folder
 
@@ -119,6 +120,7 @@ def fit(
     folder: str | Path | None = None,
     checkpoint_seconds: float = 300.0,
     before_epoch: Callable[[int], None] | None = None,
+    steps: Callable[[int], list[Step]] | None = None,
     progress: bool = True,
 ) -> History:
     """Train `model` in place; it ends with the weights of the best epoch, or of the last without `evaluate`.
@@ -145,6 +147,8 @@ def fit(
         checkpoint_seconds: time between checkpoints; there is one after each epoch in any case.
         before_epoch: called with the number of each epoch before its first step, and after a resumption; it may freeze
             and thaw parameters that could be trained when training began.
+        steps: the steps of the epoch of that number, each a list of batches of numbers of examples; as many in every
+            epoch. By default all examples once, in batches of similar lengths, `accumulation` of them a step.
         progress: show a bar on stderr if it is a terminal.
 
     Raises:
@@ -155,11 +159,11 @@ def fit(
         raise MedgraftError("there is nothing to train on: no examples; check that the corpus has annotated documents")
     plan = _Plan(
         epochs, batch_size, dict(learning_rates), weight_decay, warmup, clip, accumulation, precision, seed, patience,
-        maximise, _lengths_hash(examples), _names_hash(model),
+        maximise, _examples_hash(examples, steps), _names_hash(model),
     )  # fmt: skip
     accelerator = _accelerator(precision, device)
     try:
-        run = _Run(model, examples, collate, plan, accelerator, Path(folder) if folder is not None else None)
+        run = _Run(model, examples, collate, steps, plan, accelerator, Path(folder) if folder is not None else None)
         run.resume()
         run.train(evaluate, checkpoint_seconds, before_epoch, progress)
         return run.at.history
@@ -178,13 +182,15 @@ class _Run:
         model: nn.Module,
         examples: Sequence[Any],
         collate: Callable[[Sequence[Any]], Batch],
+        steps: Callable[[int], list[Step]] | None,
         plan: _Plan,
         accelerator: Any,
         folder: Path | None,
     ) -> None:
         self.raw, self.examples, self.collate, self.plan = model, examples, collate, plan
         self.accelerator, self.folder = accelerator, folder
-        self.lengths = np.array([len(example) for example in examples])
+        lengths = np.array([len(example) for example in examples])
+        self.steps = steps or (lambda epoch: _batches(lengths, plan, epoch))
         groups = _parameter_groups(model, plan.learning_rates, plan.weight_decay)
         self.rates = [group["lr"] for group in groups]
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -192,8 +198,7 @@ class _Run:
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.at = _Progress()
         self.best: dict[str, Tensor] | None = None
-        passes = math.ceil(len(examples) / plan.batch_size)
-        self.steps_per_epoch = math.ceil(passes / plan.accumulation)
+        self.steps_per_epoch = len(self.steps(0))
 
     def train(
         self,
@@ -209,7 +214,7 @@ class _Run:
             while not at.done:
                 if before_epoch is not None:
                     before_epoch(at.epoch)
-                steps = _batches(self.lengths, self.plan, at.epoch)
+                steps = self.steps(at.epoch)
                 for step in range(at.step_in_epoch, len(steps)):
                     self._step(steps[step])
                     at.step_in_epoch = step + 1
@@ -420,18 +425,9 @@ def _parameter_groups(model: nn.Module, rates: Mapping[str, float], weight_decay
     return list(groups.values())
 
 
-def _batches(lengths: Any, plan: _Plan, epoch: int) -> list[list[list[int]]]:
+def _batches(lengths: Any, plan: _Plan, epoch: int) -> list[Step]:
     """The steps of an epoch, each a list of batches of similar lengths, in an order that the seed and epoch decide."""
-    generator = np.random.default_rng([plan.seed, epoch])
-    order = generator.permutation(len(lengths))
-    pool = plan.batch_size * 32
-    batches: list[list[int]] = []
-    for start in range(0, len(order), pool):
-        part = order[start : start + pool]
-        part = part[np.argsort(lengths[part], kind="stable")]
-        batches += [part[i : i + plan.batch_size].tolist() for i in range(0, len(part), plan.batch_size)]
-    batches = [batches[i] for i in generator.permutation(len(batches))]
-    return [batches[i : i + plan.accumulation] for i in range(0, len(batches), plan.accumulation)]
+    return one_pass(lengths, plan.batch_size, plan.accumulation, np.random.default_rng([plan.seed, epoch]))
 
 
 def _kept_buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -444,8 +440,9 @@ def _mixed(*numbers: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:8], "big") >> 1
 
 
-def _lengths_hash(examples: Sequence[Any]) -> str:
-    return hashlib.sha256(repr([len(example) for example in examples]).encode()).hexdigest()[:16]
+def _examples_hash(examples: Sequence[Any], steps: Callable[[int], list[Step]] | None) -> str:
+    read = [len(example) for example in examples]
+    return hashlib.sha256(repr(read if steps is None else (read, steps(0))).encode()).hexdigest()[:16]
 
 
 def _names_hash(model: nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""What methods around the fused model are worth: classification, augmentation, distillation, export.
+"""What methods around the fused model are worth: classification, augmentation, distillation, export, shared tasks.
 
     make bench-methods
     nice -n 19 python -m tests.benchmarks.methods distillation export --graph G --embeddings E --linker L
@@ -11,7 +11,7 @@ goes on; nothing is chosen on a test part. `SCALE=small` runs the same code on l
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,11 +26,16 @@ import fusion
 import kg
 from fusion.ablation import _KnownLinks
 from fusion.augmentation import augmented, mixed
+from fusion.corpora import Corpus
+from fusion.course import PAIR_TASKS
 from fusion.knowledge import KnowledgeTable
 from fusion.model import FusedModel, ModelSettings
+from fusion.question_corpora import QuestionCorpus
+from fusion.sharing import table_for
 from fusion.tasks import make_model
 from lm.encoder import Encoder
 from lm.tallies import Tally, compare, set_tally
+from loaders import Document
 from tests.benchmarks import report
 
 KEPT = report.RESULTS / ("methods-small" if report.small() else "methods")
@@ -46,7 +51,12 @@ class Known:
 
     folders: dict[str, Path | None]
     arms: tuple[str, ...] = ()
-    """Of the distillation; all by default."""
+    """Of the distillation or the tasks together; all by default."""
+    seeds: int = 5
+
+    def chosen(self, arms: Iterable[str]) -> list[str]:
+        """Those of a part's arms that were asked for."""
+        return [arm for arm in arms if arm in self.arms or not self.arms]
 
     @cached_property
     def graph(self) -> kg.Graph:
@@ -56,6 +66,14 @@ class Known:
     def table(self) -> KnowledgeTable:
         folder = self.folders["embeddings"] or _made("embeddings", self._embed)
         return KnowledgeTable.build(self.graph, kg.Embeddings.load(folder, self.graph))
+
+    @cached_property
+    def pairs(self) -> KnowledgeTable:
+        """The table with the facts between two concepts."""
+        folder = self.folders["embeddings"] or _made("embeddings", self._embed)
+        embeddings = kg.Embeddings.load(folder, self.graph)
+        made = _made("pairs", lambda out: KnowledgeTable.build(self.graph, embeddings, pairs=True).save(out))
+        return KnowledgeTable.load(made)
 
     @cached_property
     def linker(self) -> Any:
@@ -270,7 +288,7 @@ def distillation(known: Known) -> Figures:
             model.frozen_states = states
             return model
 
-        for arm in known.arms or ARMS:
+        for arm in known.chosen(ARMS):
 
             def run(arm: str = arm, common: Figures = common, seed: int = seed, trained: Any = trained) -> Figures:
                 if arm in ("plain", "teacher"):
@@ -368,11 +386,142 @@ def _absent() -> FusedModel[Any]:
     raise FileNotFoundError("run the part distillation first")
 
 
+# One course for all arms: as many steps a task alone as together. Chosen on development documents, see the results.
+JOINT: Figures = {
+    **FEW, "epochs": 1 if report.small() else 4, "batch_size": 8, "max_pieces": 256, "precision": "bf16",
+}  # fmt: skip
+OWN: Figures = {"ner": {"batch_size": 4}}
+MAIN = {"ner": "f1", "relations": "f1", "classification": "macro_f1", "qa": "macro_f1"}
+SCHEMES: Figures = {
+    "single": {},
+    "hard": {"sharing": "hard"},
+    "soft": {"sharing": "soft"},
+    "private-fusion": {"sharing": "private-fusion"},
+    "experts": {"sharing": "experts"},
+    "hard, uncertainty": {"sharing": "hard", "loss_weights": "uncertainty"},
+    "hard, gradient": {"sharing": "hard", "loss_weights": "gradient"},
+    "hard, temperature 3": {"sharing": "hard", "sampling_temperature": 3.0},
+}
+
+
+def multitask(known: Known) -> Figures:
+    """Each task alone against all of them together, by each way of sharing."""
+    corpora = _four_tasks()
+    table, states = known.pairs, {}
+    for seed in SEEDS if report.small() else range(known.seeds):
+        for arm in known.chosen(SCHEMES):
+
+            def run(arm: str = arm, seed: int = seed) -> Figures:
+                common = {**JOINT, "linker": known.linker, "encoder": ENCODER, "seed": seed, "frozen_states": states}
+                if arm != "single":
+                    models = fusion.train_together(corpora, knowledge=table, own=OWN, **SCHEMES[arm], **common)
+                else:
+                    models = {}
+                    for task, corpus in corpora.items():
+                        mine = table_for(task in PAIR_TASKS, table)
+                        given = {**common, **OWN.get(task, {})}
+                        models[task] = fusion.train(task, corpus, knowledge=mine, **given)
+                return {task: _main(task, models[task], corpora[task].test) for task in corpora}
+
+            kept(f"multitask-{arm}-{seed}", run)
+    return _shared(corpora)
+
+
+def _four_tasks() -> Figures:
+    """Few documents and questions, abstracts cut after their beginning, contexts before their end: a minute a run."""
+    bc5cdr, abstracts = fusion.load_corpus("bc5cdr"), fusion.load_labelled("medical_abstracts")
+    questions = fusion.load_questions("pubmedqa")
+    assert bc5cdr and abstracts and questions, "set MEDGRAFT_DATA"
+    few = 10 if report.small() else 1
+
+    def some(corpus: Any, *sizes: int, dev: Any = None) -> Any:
+        train, held, test = (size // few for size in sizes)
+        shown = {_class(item) for item in corpus.train[:train]}
+        rest = ([item for item in part if _class(item) in shown] for part in (dev or corpus.dev, corpus.test))
+        held_out, tested = (tuple(part) for part in rest)
+        return replace(corpus, train=corpus.train[:train], dev=held_out[:held], test=tested[:test])
+
+    begun = Corpus(
+        "beginnings of bc5cdr", *(tuple(map(_begun, part)) for part in (bc5cdr.train, bc5cdr.dev, bc5cdr.test))
+    )
+    short = [tuple(replace(d, text=d.text[:250]) for d in part) for part in _parts(abstracts)]
+    ends = [tuple(replace(q, context=q.context[-300:]) for q in part) for part in _parts(questions)]
+    return {
+        "ner": some(begun, 40, 30, 150, dev=begun.train[400:]),
+        "relations": some(begun, 80, 40, 150, dev=begun.train[400:]),
+        "classification": some(Corpus("beginnings of medical_abstracts", *short), 120, 50, 200),
+        "qa": some(QuestionCorpus("ends of pubmedqa", *ends), 100, 50, 200),
+    }
+
+
+def _parts(corpus: Any) -> list[Any]:
+    return [corpus.train, corpus.dev, corpus.test]
+
+
+def _begun(document: Document) -> Document:
+    """The first 500 characters, with the mentions that end there and the relations between their concepts."""
+    mentions = tuple(m for m in document.mentions if m.end <= 500)
+    there = {id for m in mentions for id in (m.concept_id or "").split("|")}
+    relations = tuple(r for r in document.relations if r.head in there and r.tail in there)
+    return replace(document, text=document.text[:500], mentions=mentions, relations=relations)
+
+
+def _class(item: Any) -> Any:
+    """What a text or a question is labelled with; nothing for other documents."""
+    return getattr(item, "answer", None) or tuple(label.name for label in getattr(item, "labels", ()))
+
+
+def _main(task: str, model: FusedModel[Any], gold: Any) -> Figures:
+    found = _scored(model, gold) if task == "ner" else tallied(model, gold)
+    return {**found, "value": found["values"][MAIN[task]]}
+
+
+def _shared(corpora: Figures) -> Figures:
+    """The table of what is there: per task the mean over the seeds, and the difference from the task alone."""
+    runs: dict[str, dict[int, Figures]] = {}
+    for arm in SCHEMES:
+        paths = {seed: KEPT / f"multitask-{arm}-{seed}.json" for seed in range(100)}
+        runs[arm] = {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
+    figures: Figures = {}
+    rows = []
+    for arm, found in runs.items():
+        seeds = sorted(found.keys() & runs["single"].keys())
+        if not seeds:
+            continue
+        cells, gaps = [], []
+        for task, corpus in corpora.items():
+            like = _gold_tally(task, corpus)
+            together, alone = (restored(like, [side[s][task] for s in seeds]) for side in (found, runs["single"]))
+            ours, _, gap, p = against(together, alone, MAIN[task])
+            each = [found[s][task]["value"] for s in seeds]
+            figures[f"{arm}, {task}"] = {"each": each, "difference": gap, "p": p}
+            gaps.append(gap)
+            cells.append(f"{100 * ours:.1f}" + ("" if arm == "single" else f" {100 * gap:+.1f} ({p:.3f})"))
+        seconds = np.mean([found[s]["seconds"] for s in seeds])
+        rows.append((arm, len(seeds), *cells, f"{100 * np.mean(gaps):+.2f}", f"{seconds:.0f}"))
+    report.table("multitask", ("arm", "seeds", *corpora, "mean", "s"), rows)
+    return figures
+
+
+def _gold_tally(task: str, corpus: Any) -> Tally:
+    from lm.answer_scores import answer_tally
+    from lm.tallies import class_tally
+
+    gold = corpus.test
+    if task == "qa":
+        return answer_tally(gold, gold)
+    if task == "classification":
+        names = [document.labels[0].name for document in gold]
+        return class_tally(names, names, sorted({label.name for d in corpus.train for label in d.labels}))
+    return set_tally([set() for _ in gold], [set() for _ in gold])
+
+
 PARTS = {
     "distillation": distillation,
     "export": export,
     "classification": classification,
     "augmentation": augmentation,
+    "multitask": multitask,
 }
 
 
@@ -382,10 +531,13 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[], help="all by default")
     for name in ("graph", "embeddings", "linker"):
         parser.add_argument(f"--{name}", type=Path)
-    parser.add_argument("--arm", action="append", choices=ARMS, default=[], help="of the distillation; all by default")
+    parser.add_argument("--arm", action="append", choices=(*ARMS, *SCHEMES), default=[], help="all by default")
+    parser.add_argument("--seeds", type=int, default=5, help="of the tasks together")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    known = Known({name: getattr(given, name) for name in ("graph", "embeddings", "linker")}, tuple(given.arm))
+    known = Known(
+        {name: getattr(given, name) for name in ("graph", "embeddings", "linker")}, tuple(given.arm), given.seeds
+    )
     figures: Figures = {}
     for name in given.parts or PARTS:
         figures[name] = PARTS[name](known)
