@@ -349,9 +349,9 @@ def _features(heads: Sequence[Mention], tails: Sequence[Mention], starts: list[i
 def _rivals(concept: str, mentions: Mapping[str, int]) -> list[float]:
     """How a concept stands among those of the document that could take its place, by numbers of mentions.
 
-    Logarithm of how many there are, mentions as a share of the most mentioned one's, logarithm of the share of all. With
-    few labelled documents these are worth more than anything else that is known of a pair: what a text is about is
-    named often.
+    Logarithm of how many there are, mentions as a share of the most mentioned one's, logarithm of the share of all.
+    With few labelled documents these are worth more than anything else that is known of a pair: what a text is about
+    is named often.
     """
     own = mentions[concept]
     return [np.log(len(mentions)), own / max(mentions.values()), np.log(own / sum(mentions.values()))]
