@@ -1,5 +1,4 @@
-"""Facts between two concepts: what the graph states of a pair, and how it enters a relation's logits or a question's
-vector.
+"""Facts between two concepts: what the graph states of a pair, and how it reaches the answer.
 
 A chemical that `treats` a disease in the graph is less likely to have caused it in the text. Such a fact belongs to the
 pair and to neither concept alone, so knowledge attention, which works mention by mention, cannot bring it in.
