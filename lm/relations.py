@@ -106,11 +106,11 @@ def pairs_of(document: Document, scheme: RelationScheme) -> list[Pair]:
                 permitted[head, tail] = np.array(allowed)
     rivals = [{ends[side]: len(concepts[ends[side]]) for ends in permitted} for side in (0, 1)]
     pairs = []
-    for (head, tail), allowed in permitted.items():
+    for (head, tail), kinds in permitted.items():
         labels = np.array([(head, name, tail) in stated for name in scheme.names])
         features = [*_features(concepts[head], concepts[tail], starts), *_rivals(head, rivals[0])]
         features += _rivals(tail, rivals[1])
-        pairs.append(Pair(head, tail, allowed, labels, np.array(features, dtype=np.float32)))
+        pairs.append(Pair(head, tail, kinds, labels, np.array(features, dtype=np.float32)))
     return pairs
 
 
