@@ -1,4 +1,4 @@
-"""Facts between two concepts: what the graph states of a pair, and how it enters the pair's vector.
+"""Facts between two concepts: what the graph states of a pair, and how it reaches the answer.
 
 A chemical that `treats` a disease in the graph is less likely to have caused it in the text. Such a fact belongs to the
 pair and to neither concept alone, so knowledge attention, which works mention by mention, cannot bring it in.
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kg.snapshot import HIERARCHY
+from lm.relations import DIRECT
 from lm.training import isolated_seed
 from loaders.records import Triple
 
@@ -137,6 +138,35 @@ class FactIndex:
                     code = 2 * number + turned + (2 * self.num_relations if near else 0)
                     found.append((code, PairFact(code, int(heads[place]), number, int(tails[place]))))
         return sorted(found, key=lambda item: (item[0], item[1].head, item[1].tail))
+
+
+class FactLogits(nn.Module):
+    """What each kind of fact between the concepts of a pair says for or against each relation.
+
+    logits' = logits + sum_n W[code_n]
+
+    W starts at zero: without facts, and before training, the logits stay as they are. The way is short on purpose. A
+    hundred documents have a few dozen pairs with a fact of a kind, enough for one number and not for the vectors of an
+    attention.
+    """
+
+    def __init__(self, num_codes: int, num_relations: int, *, dropout: float = 0.15, seed: int = 0) -> None:
+        super().__init__()
+        self.dropout = dropout
+        with isolated_seed(seed):
+            self.weights = nn.Embedding(num_codes, num_relations)
+        nn.init.zeros_(self.weights.weight)
+
+    def forward(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits (P, R) of the pairs with the facts `facts.codes` (P, F), -1 where there is none; same shape."""
+        codes = batch.get(f"{PREFIX}codes")
+        if codes is None:
+            return logits
+        there = codes >= 0
+        if self.training:  # so that the model can do without them
+            there = there & (torch.rand(len(codes), 1, device=codes.device) >= self.dropout)
+        said = DIRECT * self.weights(codes.clamp(min=0)) * there[:, :, None]
+        return logits + said.sum(dim=1)
 
 
 class PairFacts(nn.Module):

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from fusion.corpora import Corpus
-from fusion.facts import PairFact, PairFacts, codes_tensor
+from fusion.facts import FactLogits, PairFact, codes_tensor
 from fusion.knowledge import KnowledgeTable
 from fusion.model import DocumentModel, Extra, ModelSettings, TrainingData, fused_encoder
 from kg import Linker
@@ -67,7 +67,7 @@ class RelationModel(DocumentModel):
         """An untrained model: fused if there is a table, plain otherwise."""
         facts = None
         if table is not None and table.facts is not None:
-            facts = PairFacts(_SIZE, table.facts.num_codes, seed=settings.seed)
+            facts = FactLogits(table.facts.num_codes, len(RelationScheme(settings.relations).names), seed=settings.seed)
         network = RelationNetwork(
             fused_encoder(encoder, settings, table),
             RelationScheme(settings.relations),

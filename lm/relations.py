@@ -4,7 +4,7 @@ A document may be one sentence or a whole article in several windows. What count
 vectors of all its mentions are pooled, so a relation can be stated across sentences.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,8 @@ from lm.training import isolated_seed
 from loaders.errors import MedgraftError
 from loaders.records import Document, Mention, Relation
 
-NUM_FEATURES = 9  # of a pair, see `_features`
+NUM_FEATURES = 15  # of a pair, see `_features` and `_rivals`
+DIRECT = 20.0  # factor of weights from numbers straight to logits, which would else be learnt too slowly
 _PREFIX = "pairs."
 
 Extra = Callable[[Sequence[Window]], dict[str, Tensor]]
@@ -97,13 +98,19 @@ def pairs_of(document: Document, scheme: RelationScheme) -> list[Pair]:
     concepts = concepts_of(document)
     starts = sentence_starts(document.text)
     stated = {(relation.head, relation.relation, relation.tail) for relation in document.relations}
-    pairs = []
+    permitted = {}
     for head, heads in concepts.items():
         for tail, tails in concepts.items():
             allowed = scheme.allowed(heads, tails)
             if head != tail and any(allowed):
-                labels = np.array([(head, name, tail) in stated for name in scheme.names])
-                pairs.append(Pair(head, tail, np.array(allowed), labels, _features(heads, tails, starts)))
+                permitted[head, tail] = np.array(allowed)
+    rivals = [{ends[side]: len(concepts[ends[side]]) for ends in permitted} for side in (0, 1)]
+    pairs = []
+    for (head, tail), kinds in permitted.items():
+        labels = np.array([(head, name, tail) in stated for name in scheme.names])
+        features = [*_features(concepts[head], concepts[tail], starts), *_rivals(head, rivals[0])]
+        features += _rivals(tail, rivals[1])
+        pairs.append(Pair(head, tail, kinds, labels, np.array(features, dtype=np.float32)))
     return pairs
 
 
@@ -140,7 +147,10 @@ class PairScorer(nn.Module):
 
     h, t = logsumexp over a concept's mentions of the mean of the mention's pieces
     c    = sum_i softmax_i(W_q [h; t] . W_k h_i / sqrt(e)) h_i       over all pieces of the document
-    p    = gelu(W [h; t; h * t; c; features]),   logits = V p
+    p    = gelu(W [h; t; h * t; c; features]),   logits = V p + U features
+
+    U starts at zero and learns fast. Among the hundreds of numbers of the encoder the few features would be lost: with
+    few labels they alone (a logistic regression) can be better than a network that has to find them.
 
     Pooling by logsumexp and a context of each pair's own follow Zhou et al. (ATLOP, AAAI 2021), who take the context
     from the encoder's attention. The weights come from a generator of their own.
@@ -154,6 +164,8 @@ class PairScorer(nn.Module):
             self.key = nn.Linear(hidden_size, size, bias=False)
             self.pair = nn.Linear(4 * hidden_size + NUM_FEATURES, size)
             self.linear = nn.Linear(size, num_relations)
+            self.direct = nn.Linear(NUM_FEATURES, num_relations, bias=False)
+        nn.init.zeros_(self.direct.weight)
         self.dropout = nn.Dropout(dropout)
 
     def vectors(self, hidden: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -168,8 +180,9 @@ class PairScorer(nn.Module):
         everything = torch.cat([head, tail, head * tail, context, batch[f"{_PREFIX}features"].to(head.dtype)], dim=1)
         return F.gelu(self.pair(self.dropout(everything)))
 
-    def forward(self, pairs: Tensor) -> Tensor:
-        logits: Tensor = self.linear(self.dropout(pairs))
+    def forward(self, pairs: Tensor, features: Tensor) -> Tensor:
+        """Vectors (P, size) and features (P, NUM_FEATURES) of pairs to logits (P, R)."""
+        logits: Tensor = self.linear(self.dropout(pairs)) + DIRECT * self.direct(features.to(pairs.dtype))
         return logits
 
     def _context(self, flat: Tensor, ends: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -188,7 +201,7 @@ class PairScorer(nn.Module):
 class RelationNetwork(nn.Module):
     """An encoder (any module that maps a batch to hidden states (B, T, d)) under a `PairScorer`.
 
-    `facts` may change the vectors of the pairs, (P, size) and the batch to (P, size), before they are scored.
+    `facts` may change the logits of the pairs, (P, R) and the batch to (P, R).
     """
 
     def __init__(
@@ -213,10 +226,9 @@ class RelationNetwork(nn.Module):
         if not len(batch[f"{_PREFIX}head"]):
             nothing = hidden.new_zeros(0, len(self.scheme.names))
             return PairOutput(hidden.sum() * 0, nothing, torch.zeros((), device=hidden.device))
-        pairs = self.output.vectors(hidden, batch)
+        logits = self.output(self.output.vectors(hidden, batch), batch[f"{_PREFIX}features"]).float()
         if self.facts is not None:
-            pairs = self.facts(pairs, batch)
-        logits = self.output(pairs).float()
+            logits = self.facts(logits, batch)
         allowed = batch[f"{_PREFIX}allowed"]
         each = F.binary_cross_entropy_with_logits(logits, batch[f"{_PREFIX}labels"], reduction="none")
         count = allowed.sum()
@@ -325,14 +337,24 @@ def with_evidence(document: Document, relation: Relation) -> Relation:
     return replace(relation, evidence=tuple(spans))
 
 
-def _features(heads: Sequence[Mention], tails: Sequence[Mention], starts: list[int]) -> Array:
+def _features(heads: Sequence[Mention], tails: Sequence[Mention], starts: list[int]) -> list[float]:
     """Distance in sentences (0, 1, 2, more), logarithms of characters between and of mentions, either in the first."""
     sentences = [[sentence_of(starts, mention.start) for mention in mentions] for mentions in (heads, tails)]
     apart = min(abs(a - b) for a in sentences[0] for b in sentences[1])
     gap = min(max(a.start - b.end, b.start - a.end, 0) for a in heads for b in tails)
     numbers = [apart == 0, apart == 1, apart == 2, apart > 2, np.log1p(gap) / 5]
-    numbers += [np.log1p(len(heads)), np.log1p(len(tails)), 0 in sentences[0], 0 in sentences[1]]
-    return np.array(numbers, dtype=np.float32)
+    return [*numbers, np.log1p(len(heads)), np.log1p(len(tails)), 0 in sentences[0], 0 in sentences[1]]
+
+
+def _rivals(concept: str, mentions: Mapping[str, int]) -> list[float]:
+    """How a concept stands among those of the document that could take its place, by numbers of mentions.
+
+    Logarithm of how many there are, mentions as a share of the most mentioned one's, logarithm of the share of all.
+    With few labelled documents these are worth more than anything else that is known of a pair: what a text is about
+    is named often.
+    """
+    own = mentions[concept]
+    return [np.log(len(mentions)), own / max(mentions.values()), np.log(own / sum(mentions.values()))]
 
 
 def _tensors(

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.facts import FactIndex, PairFacts, codes_tensor
+from fusion.facts import FactIndex, FactLogits, PairFacts, codes_tensor
 
 IDS = [f"X:{n}" for n in range(6)]
 NAMES = ["causes", "is_a", "treats"]
@@ -73,3 +73,25 @@ def test_a_new_layer_is_the_identity() -> None:
     pairs = torch.randn(1, 8)
     facts = index_of([(0, 0, 1)]).between([0], [1], 8)
     assert torch.equal(PairFacts(8, 12).eval()(pairs, codes_tensor([facts])), pairs)
+
+
+def test_each_kind_of_fact_moves_the_logits_by_its_own_weights() -> None:
+    layer = FactLogits(12, 2).eval()
+    logits = torch.randn(3, 2)
+    facts = index_of([(0, 0, 1), (0, 2, 1)]).between([0], [1], 8)
+    batch = codes_tensor([[], facts, facts[:1]])
+    assert torch.equal(layer(logits, batch), logits)
+    torch.nn.init.normal_(layer.weights.weight)
+    assert torch.equal(layer(logits, {}), logits)
+    moved = (layer(logits, batch) - logits) / 20
+    weights = layer.weights.weight
+    assert torch.equal(moved[0], torch.zeros(2))
+    torch.testing.assert_close(moved[1], weights[0] + weights[4])
+    torch.testing.assert_close(moved[2], weights[0])
+
+
+def test_a_fact_gets_a_gradient_from_the_first_step() -> None:
+    layer = FactLogits(12, 1).eval()
+    facts = index_of([(0, 0, 1)]).between([0], [1], 8)
+    layer(torch.zeros(1, 1), codes_tensor([facts])).sum().backward()
+    assert layer.weights.weight.grad is not None and layer.weights.weight.grad.nonzero().tolist() == [[0, 0]]

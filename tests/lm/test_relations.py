@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lm.alignment import collate
 from lm.relations import (
+    NUM_FEATURES,
     RelationNetwork,
     RelationScheme,
     best_threshold,
@@ -76,6 +77,15 @@ def test_types_that_no_relation_permits_make_no_pair() -> None:
     assert ("D:1", "C:1") not in kinds
 
 
+def test_features_say_how_a_concept_stands_among_its_rivals() -> None:
+    first = pairs_of(DOCUMENT, SCHEME)[0].features
+    # Of two chemicals, with two mentions and one; of two diseases, with two mentions and one.
+    np.testing.assert_allclose(first[-6:], [np.log(2), 1, np.log(2 / 3)] * 2, rtol=1e-6)
+    last = pairs_of(DOCUMENT, SCHEME)[-1].features
+    np.testing.assert_allclose(last[-6:], [np.log(2), 0.5, np.log(1 / 3)] * 2, rtol=1e-6)
+    assert all(len(pair.features) == NUM_FEATURES for pair in pairs_of(DOCUMENT, SCHEME))
+
+
 def test_sentences() -> None:
     starts = sentence_starts(TEXT)
     assert [TEXT[a:b].strip() for a, b in pairwise([*starts, len(TEXT)])] == [
@@ -128,6 +138,7 @@ def test_a_batch_gives_what_a_slow_look_at_each_pair_gives(any_encoder) -> None:
     encoder = any_encoder
     documents = [DOCUMENT, Document("2", TEXT[23:], ()), Document("3", TEXT, DOCUMENT.mentions)]
     network = RelationNetwork(encoder, SCHEME, hidden_size=encoder.hidden_size, size=16).eval()
+    torch.nn.init.normal_(network.output.direct.weight, std=0.01)
     made = passages(documents, encoder, 20, 4)
     pairs, extra = pair_documents(documents, SCHEME)
     together = score_pairs(network, made, pairs, encoder, extra, max_pieces=10_000)
@@ -164,7 +175,8 @@ def slowly(network: RelationNetwork, encoder, windows, document: Document) -> np
         h, t = (torch.stack(states[id]).exp().sum(dim=0).log() for id in (pair.head, pair.tail))
         weights = (head.query(torch.cat([h, t])) @ head.key(context).T / head.size**0.5).softmax(dim=-1)
         row = torch.cat([h, t, h * t, weights @ context, torch.from_numpy(pair.features)])
-        scores.append(head.linear(torch.nn.functional.gelu(head.pair(row))).sigmoid().numpy())
+        logits = head.linear(torch.nn.functional.gelu(head.pair(row)))
+        scores.append((logits + 20 * head.direct.weight @ torch.from_numpy(pair.features)).sigmoid().numpy())
     return np.array(scores)
 
 
