@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fusion.knowledge import KnowledgeTable
     from fusion.label_corpora import load_labelled
     from fusion.model import FusedEncoder, FusedModel
+    from fusion.name_training import train_names
+    from fusion.name_vectors import NameVectors
     from fusion.pretraining import pretrain
     from fusion.question_corpora import QuestionCorpus, load_questions
     from fusion.questions import QuestionModel
@@ -45,6 +47,7 @@ __all__ = [
     "Knowledge",
     "KnowledgeAttention",
     "KnowledgeTable",
+    "NameVectors",
     "QuestionCorpus",
     "QuestionModel",
     "Range",
@@ -71,6 +74,7 @@ __all__ = [
     "search",
     "swap_graph",
     "train",
+    "train_names",
 ]
 
 _HOMES = {
@@ -87,6 +91,7 @@ _HOMES = {
     "Knowledge": "attention",
     "KnowledgeAttention": "attention",
     "KnowledgeTable": "knowledge",
+    "NameVectors": "name_vectors",
     "QuestionCorpus": "question_corpora",
     "QuestionModel": "questions",
     "Range": "searching",
@@ -113,6 +118,7 @@ _HOMES = {
     "search": "searching",
     "swap_graph": "swapping",
     "train": "training",
+    "train_names": "name_training",
 }
 
 
