@@ -86,6 +86,7 @@ def train_names(
     epochs: Annotated[int, typer.Option(help="Passes over the pairs.")] = 1,
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs a step, all compared with one another.")] = 128,
     max_pieces: Annotated[int, typer.Option(help="Of a name that are read.")] = 25,
+    frozen_blocks: Annotated[int, typer.Option(min=0, help="Lowest blocks that are not trained.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="The highest.")] = 1e-4,
     holdout: Annotated[float, typer.Option(help="Share of the names that recall is measured on.")] = 0.02,
     precision: Annotated[
@@ -112,6 +113,7 @@ def train_names(
             epochs=epochs,
             batch_size=batch_size,
             max_pieces=max_pieces,
+            frozen_blocks=frozen_blocks,
             learning_rate=learning_rate,
             holdout=holdout,
             precision=precision,

@@ -93,8 +93,9 @@ class NameNetwork(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> NameOutput:
         """`input_ids` and `attention_mask` (2B, T) of both names of the pairs, and `names.things` (2B,)."""
         hidden = self.encoder({name: batch[name] for name in ("input_ids", "attention_mask")})
-        vectors = F.normalize(mean_states(hidden.float(), self._inside(batch["attention_mask"])), dim=1)
-        return NameOutput(self.loss(vectors @ vectors.T, batch["names.things"]), torch.tensor(len(vectors)))
+        with torch.autocast(hidden.device.type, enabled=False):  # the loss tells cosines apart that bfloat16 does not
+            vectors = F.normalize(mean_states(hidden.float(), self._inside(batch["attention_mask"])), dim=1)
+            return NameOutput(self.loss(vectors @ vectors.T, batch["names.things"]), torch.tensor(len(vectors)))
 
     def loss(self, cosines: Tensor, things: Tensor) -> Tensor:
         """The multi-similarity loss of N names by their cosines (N, N)."""
