@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fusion.knowledge import KnowledgeTable
     from fusion.label_corpora import load_labelled
     from fusion.model import FusedEncoder, FusedModel
+    from fusion.name_training import train_names
+    from fusion.name_vectors import NameVectors
     from fusion.pretraining import pretrain
     from fusion.question_corpora import QuestionCorpus, load_questions
     from fusion.questions import QuestionModel
@@ -46,6 +48,7 @@ __all__ = [
     "Knowledge",
     "KnowledgeAttention",
     "KnowledgeTable",
+    "NameVectors",
     "QuestionCorpus",
     "QuestionModel",
     "Range",
@@ -73,6 +76,7 @@ __all__ = [
     "swap_graph",
     "train",
     "train_together",
+    "train_names",
 ]
 
 _HOMES = {
@@ -89,6 +93,7 @@ _HOMES = {
     "Knowledge": "attention",
     "KnowledgeAttention": "attention",
     "KnowledgeTable": "knowledge",
+    "NameVectors": "name_vectors",
     "QuestionCorpus": "question_corpora",
     "QuestionModel": "questions",
     "Range": "searching",
@@ -116,6 +121,7 @@ _HOMES = {
     "swap_graph": "swapping",
     "train": "training",
     "train_together": "together",
+    "train_names": "name_training",
 }
 
 

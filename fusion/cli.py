@@ -10,7 +10,7 @@ import typer
 from fusion.cli_annotate import annotate, explain
 from fusion.cli_evaluate import evaluate
 from fusion.cli_link import link
-from fusion.cli_methods import augment, pretrain
+from fusion.cli_methods import augment, pretrain, train_names
 from fusion.cli_students import distill, export_model, search
 from fusion.cli_swap import swap
 from fusion.cli_together import train_together
@@ -40,6 +40,7 @@ app.command("evaluate")(evaluate)
 app.command("augment")(augment)
 app.command("pretrain")(pretrain)
 app.command("train-together")(train_together)
+app.command("train-names")(train_names)
 app.command("search")(search)
 app.command("distill")(distill)
 app.command("export-model")(export_model)

@@ -14,6 +14,7 @@ from loaders.errors import MedgraftError
 
 if TYPE_CHECKING:
     from kg.disambiguation import ContextScorer
+    from kg.linking import Linker
     from loaders.batches import Work
     from loaders.records import Document
 
@@ -34,6 +35,14 @@ def link(
     context: Annotated[
         str | None, typer.Option(help="Sentence encoder (folder or cached name) that reads the text where names tie.")
     ] = None,
+    vectors: Annotated[
+        str | None,
+        typer.Option(help="Encoder of names (folder or cached name; see train-names): names that mean the same, too."),
+    ] = None,
+    vector_type: Annotated[
+        list[str] | None,
+        typer.Option("--vector-type", help="With --vectors: only names of concepts of this type.", show_default="all"),
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Keep the linker in this folder.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="File for the documents (.gz packs it); for brat a folder.", show_default=False)
@@ -53,22 +62,28 @@ def link(
     Example: medgraft link graphs/hpo "The boy had absence seizures."
 
     Example: medgraft link graphs/hpo notes/ corpus.xml.gz --out linked.jsonl --jobs 4
+
+    Example: medgraft link graphs/mesh found.jsonl --given --vectors encoders/names --save linkers/mesh
     """
+    if vector_type is not None and vectors is None:
+        raise MedgraftError("--vector-type says whose names get vectors; give their encoder by --vectors")
     if given and context is not None:
         raise MedgraftError("--given takes the mentions as they are, and no --context")
-    with _linker_folder(graph, nested, corpus, save) as folder:
+    with _linker_folder(graph, nested, corpus, vectors, vector_type, save) as folder:
+        from kg.linker_files import has_vectors
+
+        if vectors is None and has_vectors(folder):
+            typer.echo(f"{graph} has vectors of names; without --vectors ENCODER they are not used", err=True)
         if out is not None:
-            _link_files(folder, texts, out, format, read_as, k, given, context, jobs, as_json)
+            _link_files(folder, texts, out, format, read_as, k, given, context, vectors, jobs, as_json)
             return
         documents = _documents(texts, read_as)
-        show_documents(list(linking_work(str(folder), k, given, context)(documents)), as_json)
+        show_documents(list(linking_work(str(folder), k, given, context, vectors)(documents)), as_json)
 
 
-def linking_work(folder: str, k: int, given: bool, context: str | None = None) -> "Work":
+def linking_work(folder: str, k: int, given: bool, context: str | None = None, vectors: str | None = None) -> "Work":
     """What links a batch of documents with a saved linker; for `loaders.batches.process_documents`."""
-    import kg
-
-    linker = kg.Linker.load(folder)
+    linker = load_linker(folder, vectors)
     scorer: ContextScorer | None = None
     if context is not None:
         from fusion.context import EncoderContext
@@ -77,7 +92,7 @@ def linking_work(folder: str, k: int, given: bool, context: str | None = None) -
 
     def work(documents: "list[Document]") -> "Iterable[Document]":
         if given:
-            return [linker.link_mentions(document, k=k) for document in documents]
+            return linker.link_mentions_batch(documents, k=k)
         found = linker.pipe((document.text for document in documents), k=k, context=scorer)
         return [replace(d, mentions=f.mentions, relations=()) for d, f in zip(documents, found, strict=True)]
 
@@ -93,6 +108,7 @@ def _link_files(
     k: int,
     given: bool,
     context: str | None,
+    vectors: str | None,
     jobs: int,
     as_json: bool,
 ) -> None:
@@ -106,11 +122,11 @@ def _link_files(
     absent = next((file for file in files if not Path(file).exists()), None)
     if absent is not None:
         raise MedgraftError(f"{absent[:80]!r} is no file or folder; with --out give files or folders")
-    key = json.dumps([{p.name: sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}, k, given, context])
+    key = json.dumps([{p.name: sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}, k, given, context, vectors])
     with tqdm(unit=" documents", disable=None) as bar:
         number = process_documents(
             linking_work,
-            (str(folder), k, given, context),
+            (str(folder), k, given, context, vectors),
             files,
             out,
             key=key,
@@ -122,22 +138,49 @@ def _link_files(
     typer.echo(json.dumps({"out": str(out), "documents": number}) if as_json else f"{out}: {number:,} documents")
 
 
+def load_linker(folder: "str | Path", vectors: str | None) -> "Linker":
+    """A saved linker, with the encoder of its names' vectors if one is given."""
+    import warnings
+
+    import kg
+
+    if vectors is not None:
+        from fusion.name_vectors import NameVectors
+
+        return kg.Linker.load(folder, vectors=NameVectors(vectors))
+    with warnings.catch_warnings():  # whoever wants to know was told
+        warnings.simplefilter("ignore", UserWarning)
+        return kg.Linker.load(folder)
+
+
 @contextmanager
-def _linker_folder(graph: str, nested: bool, corpus: Path | None, save: Path | None) -> Iterator[Path]:
+def _linker_folder(
+    graph: str,
+    nested: bool,
+    corpus: Path | None,
+    vectors: str | None,
+    vector_type: list[str] | None,
+    save: Path | None,
+) -> Iterator[Path]:
     """The folder of the linker: the one given, or built from the graph and kept only with `save`."""
     import kg
     from loaders import read_documents
 
     if (Path(graph) / "linker.json").is_file():
-        if nested or corpus is not None:
-            option = "--nested" if nested else "--corpus"
+        if nested or corpus is not None or vector_type is not None:
+            option = "--nested" if nested else "--corpus" if corpus is not None else "--vector-type"
             raise MedgraftError(f"{option} is settled when a linker is built; name the graph, with --save to keep it")
         yield Path(graph)
         return
     with tempfile.TemporaryDirectory() as aside, kg.connect(graph) as connected:
         folder = Path(aside) / "linker" if save is None else save
         seen = () if corpus is None else read_documents(corpus)
-        kg.Linker.build(connected, nested=nested, corpus=seen, out=folder)
+        encoder = None
+        if vectors is not None:
+            from fusion.name_vectors import NameVectors
+
+            encoder = NameVectors(vectors)
+        kg.Linker.build(connected, nested=nested, corpus=seen, vectors=encoder, vector_types=vector_type, out=folder)
         yield folder
 
 

@@ -1,4 +1,4 @@
-"""Commands around training: `medgraft pretrain` and `medgraft augment`."""
+"""Commands around training: `medgraft pretrain`, `medgraft train-names` and `medgraft augment`."""
 
 import json
 from pathlib import Path
@@ -72,6 +72,55 @@ def pretrain(
         device=device,
     )
     typer.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False) if as_json else str(report))
+
+
+def train_names(
+    graph: Annotated[str, typer.Argument(help="Graph folder or neo4j://...")],
+    encoder: Annotated[str, typer.Option(help="Encoder to begin with; a sentence encoder is a good start.")],
+    out: Annotated[Path, typer.Option(help="Folder for the encoder.")],
+    type: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="Only names of concepts of this type.", show_default="all"),
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Of names of a concept, at most.")] = 10,
+    epochs: Annotated[int, typer.Option(help="Passes over the pairs.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=2, help="Pairs a step, all compared with one another.")] = 128,
+    max_pieces: Annotated[int, typer.Option(help="Of a name that are read.")] = 25,
+    frozen_blocks: Annotated[int, typer.Option(min=0, help="Lowest blocks that are not trained.")] = 0,
+    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 1e-4,
+    holdout: Annotated[float, typer.Option(help="Share of the names that recall is measured on.")] = 0.02,
+    precision: Annotated[
+        str, typer.Option(help="no, bf16, fp16, or auto: bf16 where the device is fast at it.")
+    ] = "auto",
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train an encoder on the graph's synonyms, for --vectors of medgraft link; says how many held-out names it finds.
+
+    Example: medgraft train-names graphs/mesh --type Disease --encoder all-MiniLM-L6-v2 --out encoders/names
+    """
+    import kg
+    from fusion.name_training import train_names as run
+
+    with kg.connect(graph) as connected:
+        report = run(
+            connected,
+            out,
+            encoder=encoder,
+            types=type,
+            pairs=pairs,
+            epochs=epochs,
+            batch_size=batch_size,
+            max_pieces=max_pieces,
+            frozen_blocks=frozen_blocks,
+            learning_rate=learning_rate,
+            holdout=holdout,
+            precision=precision,
+            seed=seed,
+            device=device,
+        )
+    typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
 
 
 def augment(

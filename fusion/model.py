@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fusion.attention import Knowledge, KnowledgeAttention
 from fusion.knowledge import KnowledgeTable, LinkedMention
+from fusion.name_vectors import NameVectors
 from kg import Linker
 from lm.alignment import Window
 from lm.caching import States, lower_states
@@ -23,6 +24,9 @@ from lm.experts import Experts, GatedEncoder
 from lm.tallies import Tally
 from loaders.folders import new_folder
 from loaders.records import Document
+
+NAME_ENCODER = "name_encoder"
+"""Folder, in that of a model, of the encoder of its linker's vectors of names, if it has any."""
 
 Extra = Callable[[Sequence[Window]], dict[str, Tensor]]
 Item = TypeVar("Item", bound=HasId)
@@ -308,6 +312,8 @@ class FusedModel(ABC, Generic[Item]):
             if self.table is not None and self.linker is not None:
                 self.table.save(aside / "knowledge")
                 self.linker.save(aside / "linker")
+                if isinstance(self.linker.vectors, NameVectors):
+                    self.linker.vectors.encoder.save(aside / NAME_ENCODER)
             description = {"settings": asdict(self.settings), "fused": self.fused}
             description |= {"scores": self.scores, "training": self.training, "leaks": self.leaks}
             (aside / "medgraft.json").write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n")

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from fusion.classification import ClassificationModel
 from fusion.knowledge import KnowledgeTable
-from fusion.model import FusedModel, ModelSettings
+from fusion.model import NAME_ENCODER, FusedModel, ModelSettings
+from fusion.name_vectors import NameVectors
 from fusion.questions import QuestionModel
 from fusion.relations import RelationModel
 from fusion.tagging import TaggingModel
@@ -59,7 +60,8 @@ def load(folder: str | Path, device: str = "auto") -> FusedModel[Any]:
     table = linker = None
     if description["fused"]:
         table = KnowledgeTable.load(folder / "knowledge")
-        linker = Linker.load(folder / "linker")
+        names = folder / NAME_ENCODER
+        linker = Linker.load(folder / "linker", vectors=NameVectors(names, device=device) if names.is_dir() else None)
         if linker.fingerprint != table.fingerprint:
             raise MedgraftError(
                 f"{folder}: knowledge is of graph {table.fingerprint[:12]}, the linker of {linker.fingerprint[:12]}; "

@@ -164,6 +164,24 @@ def distinct_spellings(aliases: pa.Table) -> tuple[pa.Array, NDArray[np.int32]]:
     return encoded.dictionary.take(order), place
 
 
+def spellings_of(aliases: pa.Table, rows: NDArray[np.int32], starts: NDArray[np.int64]) -> pa.Array:
+    """The spellings again, from their aliases: those of spelling n are `rows[starts[n]:starts[n + 1]]`."""
+    first = aliases["alias"].take(pa.array(rows[starts[:-1]]))
+    return pa.array([name.casefold() for name in first.to_pylist()], pa.string())
+
+
+def spellings_of_types(
+    types: Collection[str], concepts: pa.Table, aliases: pa.Table, rows: NDArray[np.int32], starts: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Which spellings, see `spellings_of`, are names of a concept of one of the types."""
+    wanted = frozenset(types)
+    chosen = np.array([not wanted.isdisjoint(of or ()) for of in concepts["types"].to_pylist()], bool)
+    if len(starts) < 2:
+        return np.zeros(0, np.int32)
+    inside = chosen[aliases["concept"].to_numpy()[rows[starts[0] :]]]
+    return np.flatnonzero(np.logical_or.reduceat(inside, starts[:-1] - starts[0])).astype(np.int32)
+
+
 def _corpus_names(seen: Mapping[tuple[str, str], int]) -> pa.Table:
     rows = [(concept_id, name, "related", "", False) for concept_id, name in sorted(seen)]
     return pa.Table.from_pylist([dict(zip(_NAME, row, strict=True)) for row in rows], schema=_NAMES)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kg.alias_index import Arrays
 from kg.alias_table import Keys
+from kg.alias_vectors import AliasVectors
 from kg.linking_confidence import Confidence
 from kg.mentions import Settings
 from loaders.errors import InputError, MedgraftError
@@ -39,6 +40,7 @@ class LinkerFiles:
         spelling_starts: Where the aliases of each begin, (n_spellings + 1,).
         parents: See `kg.disambiguation.Hierarchy`.
         parent_starts: Likewise.
+        vectors: Of the spellings, if it has any.
     """
 
     fingerprint: str
@@ -54,12 +56,14 @@ class LinkerFiles:
     spelling_starts: NDArray[np.int64]
     parents: NDArray[np.int32]
     parent_starts: NDArray[np.int64]
+    vectors: AliasVectors | None = None
 
 
 _TABLES = ("aliases", "concepts")
 _KEYS = ("keys", "rows", "costs", "codes")
 _INDEX = ("grams", "idf", "starts", "postings", "name_starts", "name_grams", "scale")
 _ARRAYS = ("spelling_rows", "spelling_starts", "parents", "parent_starts")
+_VECTORS = ("spellings", "vectors")
 FILES = (
     "linker.json",
     *(f"{name}.arrow" for name in _TABLES),
@@ -79,15 +83,19 @@ def write_linker(linker: LinkerFiles, folder: str | Path) -> None:
         "confidence": asdict(linker.confidence),
         "chosen": linker.chosen,
     }
+    sources: list[tuple[str, Any, tuple[str, ...]]] = [
+        ("dictionary_", linker.keys, _KEYS), ("index_", linker.index, _INDEX), ("", linker, _ARRAYS)
+    ]  # fmt: skip
+    if linker.vectors is not None:
+        settings["vectors"] = {"encoder": linker.vectors.encoder, "types": linker.vectors.types}
+        sources.append(("vectors_", linker.vectors, _VECTORS))
     with new_folder(folder) as aside:
         (aside / "linker.json").write_text(json.dumps(settings, indent=1, ensure_ascii=True), encoding="utf-8")
         for name in _TABLES:
             table: pa.Table = getattr(linker, name)
             with pa.OSFile(str(aside / f"{name}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
                 writer.write_table(table)
-        for start, source, names in (
-            ("dictionary_", linker.keys, _KEYS), ("index_", linker.index, _INDEX), ("", linker, _ARRAYS),
-        ):  # fmt: skip
+        for start, source, names in sources:
             for name in names:
                 np.save(aside / f"{start}{name}.npy", getattr(source, name), allow_pickle=False)
 
@@ -111,10 +119,13 @@ def read_linker(folder: Path, fingerprint: str | None) -> LinkerFiles:
             f"{fingerprint[:12]}; build it again with Linker.build(graph)"
         )
     tables = {name: _read(folder / f"{name}.arrow", _map_table) for name in _TABLES}
-    keys, index, arrays = (
+    made = settings.get("vectors")
+    keys, index, arrays, vectors = (
         {name: _read(folder / f"{start}{name}.npy", _map_array) for name in names}
-        for start, names in (("dictionary_", _KEYS), ("index_", _INDEX), ("", _ARRAYS))
-    )
+        for start, names in (
+            ("dictionary_", _KEYS), ("index_", _INDEX), ("", _ARRAYS), ("vectors_", _VECTORS if made else ()),
+        )
+    )  # fmt: skip
     try:
         linker = LinkerFiles(
             fingerprint=settings["fingerprint"],
@@ -124,6 +135,7 @@ def read_linker(folder: Path, fingerprint: str | None) -> LinkerFiles:
             chosen=settings["chosen"],
             keys=Keys(**keys),
             index=Arrays(**index),
+            vectors=AliasVectors(made["encoder"], made["types"], **vectors) if made else None,
             **tables,
             **arrays,
         )
@@ -131,6 +143,11 @@ def read_linker(folder: Path, fingerprint: str | None) -> LinkerFiles:
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(folder, None, f"its files do not fit together ({error}); {_AGAIN}") from error
     return linker
+
+
+def has_vectors(folder: str | Path) -> bool:
+    """Whether the linker in a folder has vectors of names."""
+    return (Path(folder) / "vectors_vectors.npy").is_file()
 
 
 def _check(linker: LinkerFiles) -> None:
@@ -148,6 +165,12 @@ def _check(linker: LinkerFiles) -> None:
     ):
         if one != other:
             raise ValueError(f"{what}: {one} and {other}")
+    if linker.vectors is not None:
+        spellings, vectors = linker.vectors.spellings, linker.vectors.vectors
+        if vectors.ndim != 2 or vectors.dtype != np.float16 or len(vectors) != len(spellings):
+            raise ValueError(f"vectors: {vectors.dtype} of shape {vectors.shape} and {len(spellings)} spellings")
+        if len(spellings) and not 0 <= int(spellings[0]) <= int(spellings[-1]) < names:
+            raise ValueError("vectors of spellings that are not there")
 
 
 def _map_table(path: Path) -> pa.Table:

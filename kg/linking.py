@@ -2,7 +2,8 @@
 
 A candidate's score says how well one of its names fits the text: 1.0 if it equals the text after normalisation
 (`kg.matching`), 0.05 less for each word exchanged for another that the graph's synonyms license (`kg.variants`), 0.15
-less for a word left out, else the cosine of their character 3-grams (`kg.alias_index`). Order: names that match, the
+less for a word left out, else the cosine of their character 3-grams (`kg.alias_index`) or of their vectors, if the
+linker has any (`kg.alias_vectors`): whichever is greater. Order: names that match, the
 nearest first; then what a corpus means by them (`Linker.build(corpus=...)`); then score; then whether the name is the
 preferred one, then the concept's id; nothing is left to chance.
 Where a text's context or its other concepts decide between candidates, `signals` says so (`kg.disambiguation`).
@@ -12,6 +13,7 @@ before, it is the score of its first candidate. Below the threshold a mention is
 and scispaCy's seams are in `kg.linking_pipe`.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -25,7 +27,16 @@ from numpy.typing import NDArray
 
 from kg.abbreviations import abbreviations
 from kg.alias_index import AliasIndex
-from kg.alias_table import alias_keys, alias_table, count_mentions, distinct_spellings, select_concepts
+from kg.alias_table import (
+    alias_keys,
+    alias_table,
+    count_mentions,
+    distinct_spellings,
+    select_concepts,
+    spellings_of,
+    spellings_of_types,
+)
+from kg.alias_vectors import AliasVectors, NameEncoder, VectorIndex, encode_spellings, merged
 from kg.assertion import mark_assertions
 from kg.dictionary import GAP, Dictionary, Hit
 from kg.disambiguation import MARGIN, ContextScorer, Hierarchy, collapse, weigh
@@ -41,7 +52,12 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 100_000  # a bound for endless streams of text
 _WEIGHED = 5  # candidates that match of which context and coherence choose, however few are asked for
+_MEANT = 4  # names by vectors that are sought for each candidate asked for
 _EXCHANGED, _LEFT_OUT = 0.05, 0.15  # what a hit loses
+
+
+Nearest = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""Spellings, and how near they are."""
 
 
 class Linker:
@@ -54,7 +70,7 @@ class Linker:
         confidence: How sure it is, and the NIL threshold. Assign another to change it.
     """
 
-    def __init__(self, files: LinkerFiles) -> None:
+    def __init__(self, files: LinkerFiles, vectors: NameEncoder | None = None) -> None:
         self.fingerprint = files.fingerprint
         self.counts = files.counts
         self.settings = files.settings
@@ -69,6 +85,7 @@ class Linker:
         self._alias = files.aliases["alias"].chunk(0)
         self._id, self._types = (files.concepts[c].chunk(0) for c in ("id", "types"))
         self._remembered: dict[tuple[str, tuple[Hit, ...], int], tuple[tuple[Candidate, int], ...]] = {}
+        self.vectors = vectors
 
     @classmethod
     def build(
@@ -84,6 +101,8 @@ class Linker:
         coordination: bool = True,
         abbreviations: bool = True,
         corpus: Iterable[Document] = (),
+        vectors: NameEncoder | None = None,
+        vector_types: Collection[str] | None = None,
         out: str | Path | None = None,
     ) -> "Linker":
         """Index the names of a graph; suppressed names stay out.
@@ -101,6 +120,9 @@ class Linker:
             abbreviations: Short forms mean what the text defines.
             corpus: Documents whose mentions have concepts: what they call a concept is a name of it, and of several
                 concepts that match a text the one it most often means there comes first.
+            vectors: Makes vectors of names, as `fusion.NameVectors` does: names that mean much the same as a text are
+                candidates beside those that are spelled much the same. They are kept with the linker.
+            vector_types: Only names of concepts of these types get vectors; None for all.
             out: Folder to save the linker to.
 
         Raises:
@@ -140,6 +162,8 @@ class Linker:
                 parent_starts=hierarchy.starts,
             )
         )
+        if vectors is not None:
+            linker = linker._encoded(vectors, None if vector_types is None else sorted(vector_types))
         if out is not None:
             linker.save(out)
         return linker
@@ -150,10 +174,11 @@ class Linker:
         """A linker of the graph as it is now, with this one's choices, settings and confidence.
 
         The same as `build` makes, in the same time (seconds for HPO, a minute for MeSH); this one if the graph did not
-        change.
+        change. Only spellings that are new get new vectors; the others keep theirs bit for bit.
 
         Raises:
-            MedgraftError: this linker was built with `keep` or a `corpus`, which is not given again.
+            MedgraftError: this linker was built with `keep` or a `corpus`, which is not given again, or with vectors,
+                whose encoder it was not given.
         """
         chosen = self._files.chosen
         if graph.fingerprint == self.fingerprint and keep is None and corpus is None:
@@ -161,6 +186,9 @@ class Linker:
         for name, again in (("keep", keep), ("corpus", corpus)):
             if chosen[name] and again is None:
                 raise MedgraftError(f"this linker was built with {name}=...; give it again to update")
+        made = self._files.vectors
+        if made is not None and self.vectors is None:
+            raise MedgraftError("this linker has vectors of names; set its `vectors` to their encoder to update")
         linker = Linker.build(
             graph,
             types=chosen["types"],
@@ -169,6 +197,8 @@ class Linker:
             corpus=corpus or (),
             **asdict(self.settings),
         )
+        if made is not None and self.vectors is not None:
+            linker = linker._encoded(self.vectors, made.types, (self._spellings().take(pa.array(made.spellings)), made))
         linker.confidence = self.confidence
         return linker
 
@@ -210,7 +240,13 @@ class Linker:
                 yield Document(id, text, mark_assertions(text, linked))
 
     def link_mentions(self, document: Document, *, k: int = 5, threshold: float | None = None) -> Document:
-        """Link the mentions that a document has, as found by a tagger or a spaCy model; their places and types stay.
+        """Link the mentions of one document; see `link_mentions_batch`."""
+        return self.link_mentions_batch([document], k=k, threshold=threshold)[0]
+
+    def link_mentions_batch(
+        self, documents: Sequence[Document], *, k: int = 5, threshold: float | None = None
+    ) -> list[Document]:
+        """Link the mentions that documents have, as found by a tagger or a spaCy model; their places and types stay.
 
         The best candidate of each becomes its concept if its probability is `threshold` or more, else the mention is
         NIL. The threshold is the calibrated one, or 0.7 before calibration. What a text defines as an abbreviation is
@@ -218,13 +254,27 @@ class Linker:
         """
         if threshold is None:
             threshold = self.confidence.threshold if self.confidence.weights else 0.7
+        names = [self._names_of_mentions(document) for document in documents]
+        found = iter(self.candidates_batch([name for of in names for name in of], k=max(k, 2)))
+        return [
+            self._linked(document, of, [next(found) for _ in of], k, threshold)
+            for document, of in zip(documents, names, strict=True)
+        ]
+
+    def _names_of_mentions(self, document: Document) -> list[str]:
+        """The texts of the mentions, abbreviations spelled out."""
         long_forms = abbreviations(document.text)
         names = []
         for mention in document:
             long = long_forms.get((mention.start, mention.end))
             names.append(document.text[slice(*long)] if long else mention.text_in(document.text))
+        return names
+
+    def _linked(
+        self, document: Document, names: list[str], candidates: list[tuple[Candidate, ...]], k: int, threshold: float
+    ) -> Document:
         linked = []
-        for mention, name, found in zip(document, names, self.candidates_batch(names, k=max(k, 2)), strict=True):
+        for mention, name, found in zip(document, names, candidates, strict=True):
             p = self.confidence.probability(name, found)
             if found and p >= threshold:
                 linked.append(replace(mention, concept_id=found[0].concept_id, score=p, candidates=found[:k]))
@@ -278,6 +328,25 @@ class Linker:
         return self.settings.nested
 
     @property
+    def vectors(self) -> NameEncoder | None:
+        """The encoder of the names' vectors. Without it candidates are by spelling alone, and every other thing works.
+
+        Assign the encoder to a loaded linker, in a spaCy pipeline for instance, or None to do without.
+
+        Raises:
+            MedgraftError: when assigned, if the linker has no vectors, or those of another encoder.
+        """
+        return None if self._meanings is None else self._meanings.encode
+
+    @vectors.setter
+    def vectors(self, encode: NameEncoder | None) -> None:
+        if encode is not None and self._files.vectors is None:
+            raise MedgraftError("this linker has no vectors of names; build it with Linker.build(graph, vectors=...)")
+        made = self._files.vectors
+        self._meanings = None if encode is None or made is None else VectorIndex(made, encode)
+        self._remembered.clear()
+
+    @property
     def concepts(self) -> pa.Table:
         """The concepts that are linked to: id, name, types, definition; ascending by id."""
         return self._files.concepts
@@ -295,16 +364,43 @@ class Linker:
         write_linker(replace(self._files, settings=self.settings, confidence=self.confidence), folder)
 
     @classmethod
-    def load(cls, folder: str | Path, graph: Any = None) -> "Linker":
+    def load(cls, folder: str | Path, graph: Any = None, *, vectors: NameEncoder | None = None) -> "Linker":
         """Read a saved linker; with `graph`, make sure that it was built from that graph.
 
-        Its tables stay on disk and are mapped into memory, shared by all processes that load it.
+        Its tables stay on disk and are mapped into memory, shared by all processes that load it. If it has vectors of
+        names but their encoder is not given here or to `vectors` later, candidates are by spelling alone; a warning
+        says so.
 
         Raises:
             InputError: a file is missing or is not what it should be.
-            MedgraftError: the linker was built from another graph.
+            MedgraftError: the linker was built from another graph, or its vectors by another encoder, or it has none.
         """
-        return cls(read_linker(Path(folder), None if graph is None else graph.fingerprint))
+        linker = cls(read_linker(Path(folder), None if graph is None else graph.fingerprint), vectors)
+        if linker._files.vectors is not None and vectors is None:
+            warnings.warn(
+                f"the linker {folder} has vectors of names, but not their encoder: candidates are by spelling alone "
+                "until it is given to Linker.load(vectors=...) or assigned to linker.vectors",
+                stacklevel=2,
+            )
+        return linker
+
+    def _spellings(self) -> pa.Array:
+        files = self._files
+        return spellings_of(files.aliases, files.spelling_rows, files.spelling_starts)
+
+    def _encoded(
+        self, encode: NameEncoder, types: list[str] | None, known: tuple[pa.Array, AliasVectors] | None = None
+    ) -> "Linker":
+        """This linker with vectors of the names of some types, which are not made anew where they are known."""
+        files, names = self._files, self._spellings()
+        wanted = np.arange(len(names), dtype=np.int32)
+        if types is not None:
+            by_type = (files.concepts, files.aliases, files.spelling_rows, files.spelling_starts)
+            wanted = spellings_of_types(types, *by_type)
+        if not len(wanted):
+            there = sorted({name for of in files.concepts["types"].to_pylist() for name in of or ()})
+            raise MedgraftError(f"no name is to have a vector; vector_types are among {', '.join(there[:10])}")
+        return Linker(replace(files, vectors=encode_spellings(names, wanted, encode, types, known)), encode)
 
     def _kinds(self, places: list[Place]) -> list[Place]:
         """With `nested="kinds"`: without the mentions inside a longer one that is not a kind of them."""
@@ -327,9 +423,10 @@ class Linker:
         """Candidates with their rows, for texts and the names that match them."""
         if len(self._remembered) > _REMEMBERED:
             self._remembered.clear()
-        for text, hits in dict.fromkeys(wanted):
-            if (text, hits, k) not in self._remembered:
-                self._remembered[text, hits, k] = self._rank(text, hits, k)
+        new = [pair for pair in dict.fromkeys(wanted) if (*pair, k) not in self._remembered]
+        meant = self._meant(new, k)
+        for text, hits in new:
+            self._remembered[text, hits, k] = self._rank(text, hits, k, meant.get(text))
         return [self._remembered[text, hits, k] for text, hits in wanted]
 
     def _weighed(
@@ -385,7 +482,17 @@ class Linker:
                 high = middle
         return low
 
-    def _rank(self, text: str, hits: tuple[Hit, ...], k: int) -> tuple[tuple[Candidate, int], ...]:
+    def _meant(self, wanted: Sequence[tuple[str, tuple[Hit, ...]]], k: int) -> dict[str, Nearest]:
+        """The names that mean most like those of the texts that fewer than k concepts match by name."""
+        if self._meanings is None:
+            return {}
+        few = (text for text, hits in wanted if len({int(self._concept[hit.row]) for hit in hits}) < k)
+        texts = list(dict.fromkeys(few))
+        return dict(zip(texts, self._meanings.nearest(texts, _MEANT * k), strict=True))
+
+    def _rank(
+        self, text: str, hits: tuple[Hit, ...], k: int, meant: Nearest | None = None
+    ) -> tuple[tuple[Candidate, int], ...]:
         ranked: dict[int, Candidate] = {}
         seen = self._seen_in_corpus(hits)
         for hit, alias in self._by_merit(hits, text, seen):
@@ -396,11 +503,11 @@ class Linker:
             return tuple((candidate, concept) for concept, candidate in islice(ranked.items(), max(k, _WEIGHED)))
         wanted = 4 * k
         names, scores = self._nearest(text, wanted)
-        alike = self._alike(names, scores)
+        alike = self._alike((names, scores), meant)
         while len(ranked.keys() | alike.keys()) < k and len(names) >= wanted:  # many names of few concepts
             wanted *= 8
             names, scores = self._nearest(text, wanted)
-            alike = self._alike(names, scores)
+            alike = self._alike((names, scores), meant)
         for concept, candidate in alike.items():
             ranked.setdefault(concept, candidate)
         return tuple((candidate, concept) for concept, candidate in islice(ranked.items(), k))
@@ -437,18 +544,17 @@ class Linker:
         score = round(1 - _EXCHANGED * exchanged - _LEFT_OUT * left_out, 5)
         return Candidate(self._id[concept].as_py(), score, alias, signals)
 
-    def _alike(self, names: NDArray[np.int32], scores: NDArray[np.float32]) -> dict[int, Candidate]:
+    def _alike(self, spelled: Nearest, meant: Nearest | None) -> dict[int, Candidate]:
         """Concepts that have these names, each with the best of its own; in the order of candidates."""
         files = self._files
         found = []
-        for name, score in zip(names.tolist(), scores.tolist(), strict=True):
+        for name, score, signals in merged(spelled, meant):
             for row in files.spelling_rows[files.spelling_starts[name] : files.spelling_starts[name + 1]].tolist():
-                found.append((-score, bool(self._kind[row] != 0), int(self._concept[row]), row))
+                found.append((-score, bool(self._kind[row] != 0), int(self._concept[row]), row, signals))
         candidates: dict[int, Candidate] = {}
-        for negative, _, concept, row in sorted(found):
+        for negative, _, concept, row, signals in sorted(found):
             if concept not in candidates:
                 score = round(-negative, 5)
-                signals = (("spelling", score),)
                 candidates[concept] = Candidate(self._id[concept].as_py(), score, self._alias[row].as_py(), signals)
         return candidates
 

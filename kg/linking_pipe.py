@@ -6,7 +6,8 @@ nlp.add_pipe("medgraft_linker", config={"folder": "linkers/hpo"})
 nlp("The boy had absence seizures.").ents[0]._.kb_ents    # [("HP:0002121", 1.0), ...]
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import scispacy.abbreviation  # noqa: F401  (its factory, "abbreviation_detector", registers itself)
@@ -72,6 +73,8 @@ class LinkerComponent:
     their place; without, only those are linked. Unlike scispaCy's default, concepts without a definition are linked
     too. What the text says of each entity is in `Span._.negated`, `possible`, `hypothetical`, `historical`, `family`.
 
+    A linker with vectors of names wants their encoder: `nlp.get_pipe("medgraft_linker").linker.vectors = ...`.
+
     `linker` is None until `from_disk` where the folder of the pipeline's settings is not there.
     """
 
@@ -97,14 +100,32 @@ class LinkerComponent:
         Raises:
             MedgraftError: there is no linker.
         """
+        return next(self.pipe([doc]))
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 64) -> Iterator[Doc]:
+        """Link many documents in place, the candidates of `batch_size` of them sought together.
+
+        Raises:
+            MedgraftError: there is no linker.
+        """
         if self.linker is None or self.entity_linker is None:
             raise MedgraftError(
                 "medgraft_linker has no linker; give its folder in the config, or load one by from_disk"
             )
+        docs = iter(stream)
+        while batch := list(islice(docs, batch_size)):
+            for doc in batch:
+                self._find(doc, self.linker)
+            self.linker.candidates_batch([ent.text for doc in batch for ent in doc.ents], k=self.k)  # it remembers them
+            for doc in batch:
+                yield self.entity_linker(doc)
+
+    def _find(self, doc: Doc, linker: Linker) -> None:
+        """The entities of a document, and what the text says of them."""
         if self.mentions:
             spans = [
                 doc.char_span(m.start, m.end, label=m.type or "CONCEPT", alignment_mode="expand")
-                for m in self.linker(doc.text, k=1)
+                for m in linker(doc.text, k=1)
             ]
             taken = {token.i for ent in doc.ents for token in ent}
             free = [s for s in spans if s is not None and not taken.intersection(range(s.start, s.end))]
@@ -113,8 +134,6 @@ class LinkerComponent:
         for ent, mention in zip(doc.ents, marked, strict=True):
             for assertion in mention.assertion:
                 ent._.set(assertion, True)
-        linked: Doc = self.entity_linker(doc)
-        return linked
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
         """Save the linker with its pipeline."""

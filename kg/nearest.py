@@ -9,7 +9,8 @@ many cells is found by measuring: as many as it takes for the wanted recall agai
 rows. Where the vectors fall into no cells, that is nearly all of them, and the answers stay right but not fast.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -25,6 +26,7 @@ _GPU_MAX_K = 2048
 APPROXIMATE_FROM = 300_000  # rows; below, an exact search takes less than about 20 ms on one core
 _RECALL = 0.99  # wanted of the approximate index, at 10 neighbours
 _ASKED = 200  # rows on which the recall is measured
+_BLOCK = 65_536  # rows of a mapped matrix that are read at a time
 
 
 class NearestIndex:
@@ -81,23 +83,9 @@ class NearestIndex:
             raise MedgraftError(f"queries have {queries.shape[1]} dimensions, the index {self._vectors.shape[1]}")
         if self.metric == "cosine":
             queries = _unit(queries)
-        k = min(k, len(self))
-        rows = np.empty((len(queries), k), dtype=np.int64)
-        scores = np.empty((len(queries), k), dtype=np.float32)
-        todo, fetch = np.arange(len(queries)), min(k + 8, len(self))
-        while len(todo):
-            proposed, rough = self._propose(queries[todo], fetch)
-            exact = self._score(queries[todo], proposed)
-            order = np.lexsort((proposed, -exact), axis=1)[:, :k]
-            rows[todo] = np.take_along_axis(proposed, order, axis=1)
-            scores[todo] = np.take_along_axis(exact, order, axis=1)
-            # Rows not proposed score at most rough[:, -1] plus rounding: where that reaches the k-th, look further.
-            slack = _ROUNDING * self._longest * np.linalg.norm(queries[todo], axis=1)
-            unsure = rough[:, -1] + slack >= scores[todo, -1]
-            if fetch == len(self) or self.approximate:
-                break
-            todo, fetch = todo[unsure], min(4 * fetch, len(self))
-        return rows, scores
+        return _exact_best(
+            queries, min(k, len(self)), len(self), self._longest, self._propose, self._score, self.approximate
+        )
 
     def _propose(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
         index = self._gpu_index if self._gpu_index is not None and k <= _GPU_MAX_K else self._index
@@ -107,11 +95,83 @@ class NearestIndex:
         return rows, scores
 
     def _score(self, queries: Vectors, rows: Rows) -> Vectors:
-        """Scores of the proposed rows, shape (queries, k), each computed on its own."""
-        scores = np.empty(rows.shape, dtype=np.float32)
-        for query, (vector, of_query) in enumerate(zip(queries.astype(np.float64), rows, strict=True)):
-            scores[query] = (self._vectors[of_query] * vector).sum(axis=1)
-        return scores
+        return _scores_one_by_one(queries, self._vectors, rows)
+
+
+class MappedIndex:
+    """Exact top-k search by inner product over float16 rows of length 1 (or 0), which may be mapped from disk.
+
+    A search reads the whole matrix, a block at a time, so that many queries at once cost little more than one.
+
+    Args:
+        vectors: float16, shape (rows, dim).
+    """
+
+    def __init__(self, vectors: NDArray[np.float16]) -> None:
+        self._vectors = vectors
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def search(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
+        """The best rows for each query and their scores, best first, both of shape (queries, min(k, rows)).
+
+        Args:
+            queries: float32, shape (queries, dim).
+            k: at least 1.
+        """
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        return _exact_best(queries, min(k, len(self)), len(self), 1.001, self._propose, self.scores)
+
+    def scores(self, queries: Vectors, rows: Rows) -> Vectors:
+        """Scores of these rows for each query, shape (queries, k), each computed on its own."""
+        return _scores_one_by_one(queries, self._vectors, rows)
+
+    def _propose(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
+        rows, scores = np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
+        for start in range(0, len(self), _BLOCK):
+            block = self._vectors[start : start + _BLOCK].astype(np.float32)
+            found, new = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+            scores, rows = np.concatenate([scores, found], axis=1), np.concatenate([rows, new + start], axis=1)
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            rows, scores = np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
+        return rows, scores
+
+
+def _exact_best(
+    queries: Vectors,
+    k: int,
+    number: int,
+    longest: float,
+    propose: Callable[[Vectors, int], tuple[Rows, Vectors]],
+    score: Callable[[Vectors, Rows], Vectors],
+    approximate: bool = False,
+) -> tuple[Rows, Vectors]:
+    """The best `k` of `number` rows, none of them longer than `longest`; ties go to the lower row."""
+    rows = np.empty((len(queries), k), dtype=np.int64)
+    scores = np.empty((len(queries), k), dtype=np.float32)
+    todo, fetch = np.arange(len(queries)), min(k + 8, number)
+    while len(todo):
+        proposed, rough = propose(queries[todo], fetch)
+        exact = score(queries[todo], proposed)
+        order = np.lexsort((proposed, -exact), axis=1)[:, :k]
+        rows[todo] = np.take_along_axis(proposed, order, axis=1)
+        scores[todo] = np.take_along_axis(exact, order, axis=1)
+        # Rows not proposed score at most rough[:, -1] plus rounding: where that reaches the k-th, look further.
+        slack = _ROUNDING * longest * np.linalg.norm(queries[todo], axis=1)
+        unsure = rough[:, -1] + slack >= scores[todo, -1]
+        if fetch == number or approximate:
+            break
+        todo, fetch = todo[unsure], min(4 * fetch, number)
+    return rows, scores
+
+
+def _scores_one_by_one(queries: Vectors, vectors: NDArray[Any], rows: Rows) -> Vectors:
+    """Scores of the proposed rows, shape (queries, k), each computed on its own."""
+    scores = np.empty(rows.shape, dtype=np.float32)
+    for query, (vector, of_query) in enumerate(zip(queries.astype(np.float64), rows, strict=True)):
+        scores[query] = (vectors[of_query] * vector).sum(axis=1)
+    return scores
 
 
 def manhattan(queries: Vectors, vectors: Vectors) -> Vectors:
