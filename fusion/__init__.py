@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fusion.exporting import Exported, export_model
     from fusion.knowledge import KnowledgeTable
     from fusion.label_corpora import load_labelled
+    from fusion.memory import Memory
+    from fusion.memory_entries import build_memory
     from fusion.model import FusedEncoder, FusedModel
     from fusion.pretraining import pretrain
     from fusion.question_corpora import QuestionCorpus, load_questions
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from fusion.relations import RelationModel
     from fusion.rendering import Display, display, draw_explanations
     from fusion.searching import Range, Search, search
-    from fusion.swapping import Gate, SwapReport, gate, swap_graph
+    from fusion.swapping import Gate, SwapReport, forget, gate, remember, swap_graph, swap_memory
     from fusion.tagging import TaggingModel
     from fusion.tasks import load, read_items
     from fusion.training import train
@@ -45,6 +47,7 @@ __all__ = [
     "Knowledge",
     "KnowledgeAttention",
     "KnowledgeTable",
+    "Memory",
     "QuestionCorpus",
     "QuestionModel",
     "Range",
@@ -53,11 +56,13 @@ __all__ = [
     "Search",
     "SwapReport",
     "TaggingModel",
+    "build_memory",
     "compare_models",
     "display",
     "distill",
     "draw_explanations",
     "export_model",
+    "forget",
     "gate",
     "load",
     "load_corpus",
@@ -67,9 +72,11 @@ __all__ = [
     "pretrain",
     "read_items",
     "reliability",
+    "remember",
     "run_quickstart",
     "search",
     "swap_graph",
+    "swap_memory",
     "train",
 ]
 
@@ -87,6 +94,7 @@ _HOMES = {
     "Knowledge": "attention",
     "KnowledgeAttention": "attention",
     "KnowledgeTable": "knowledge",
+    "Memory": "memory",
     "QuestionCorpus": "question_corpora",
     "QuestionModel": "questions",
     "Range": "searching",
@@ -95,11 +103,13 @@ _HOMES = {
     "Search": "searching",
     "SwapReport": "swapping",
     "TaggingModel": "tagging",
+    "build_memory": "memory_entries",
     "compare_models": "evaluation",
     "display": "rendering",
     "distill": "distillation",
     "draw_explanations": "rendering",
     "export_model": "exporting",
+    "forget": "swapping",
     "gate": "swapping",
     "load": "tasks",
     "load_corpus": "corpora",
@@ -109,9 +119,11 @@ _HOMES = {
     "pretrain": "pretraining",
     "read_items": "tasks",
     "reliability": "confidence",
+    "remember": "swapping",
     "run_quickstart": "quickstart",
     "search": "searching",
     "swap_graph": "swapping",
+    "swap_memory": "swapping",
     "train": "training",
 }
 

@@ -15,6 +15,7 @@ from fusion.attention import KnowledgeAttention
 from fusion.corpora import Corpus
 from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
 from fusion.leaks import check_leaks
+from fusion.memory import Memory
 from fusion.model import FusedModel, ModelSettings, default_depth
 from fusion.question_corpora import QuestionCorpus
 from fusion.relations import RelationModel
@@ -44,6 +45,8 @@ def train(
     encoder: str | Path,
     out: str | Path | None = None,
     knowledge: KnowledgeTable | None = None,
+    memory: Memory | None = None,
+    memory_size: int = 8,
     head: str = "bio",
     longest_mention: int = 16,
     after_block: int | None = None,
@@ -89,6 +92,8 @@ def train(
         encoder: Hugging Face model folder, or name in the local cache, of a BERT-type encoder.
         out: folder for the model; an interrupted training with the same settings goes on where it stopped.
         knowledge: a finished table in place of graph and embeddings (control arms).
+        memory: entries to recall, read by this encoder; with or without a graph to fuse (`fusion.build_memory`).
+        memory_size: entries of each kind that a sentence recalls.
         head: for ner "bio", flat tags of words, or "span", with which mentions may nest and overlap.
         longest_mention: words of the longest mention that the span head finds.
         after_block: blocks below the knowledge; two thirds of them by default.
@@ -136,6 +141,8 @@ def train(
         raise MedgraftError(
             f"no head {head!r} for {task}; choose {' or '.join(HEADS)} for ner, nothing for other tasks"
         )
+    if lesson is not None and memory is not None:
+        raise MedgraftError("a student recalls nothing; give a memory to its teacher, or train without a lesson")
     asked = {} if lesson is not None else TASKS[task].settings_of(corpus)  # type: ignore[arg-type]
     resolve_device(device)
     searched: list[str] = []
@@ -156,9 +163,11 @@ def train(
             seed=seed,
             head=head,
             longest_mention=longest_mention,
+            memory_size=memory_size,
             **asked,
         )
-        model = make_model(loaded, settings, table, linker if table is not None else None)
+        memory = _read_by(memory, loaded, frozen_blocks)
+        model = make_model(loaded, settings, table, linker if table is not None else None, memory)
     freeze_blocks(loaded, frozen_blocks)
     if lora_rank is not None:
         if unfreeze_epochs is not None:
@@ -167,7 +176,8 @@ def train(
     if unfreeze_epochs is not None and frozen_blocks:
         raise MedgraftError("frozen blocks stay frozen; ask for frozen_blocks or for unfreeze_epochs")
     cache_frozen = cache_frozen or frozen_states is not None
-    if cache_frozen and (not frozen_blocks or (table is not None and settings.after_block < frozen_blocks)):
+    grafted = table is not None or memory is not None
+    if cache_frozen and (not frozen_blocks or (grafted and settings.after_block < frozen_blocks)):
         raise MedgraftError(
             f"{frozen_blocks} frozen blocks with knowledge after block {settings.after_block} cannot be computed once; "
             "freeze at least one block, and none above the knowledge"
@@ -176,6 +186,8 @@ def train(
     if cache_frozen:
         model.frozen_states = {} if frozen_states is None else frozen_states
     model.network.to(resolve_device(device))
+    if memory is not None:
+        memory.reader.to(resolve_device(device))
     plan = {
         "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
         f"training {_ITEMS.get(task, 'documents')}": len(corpus.train),
@@ -183,6 +195,7 @@ def train(
         "encoder": Path(encoder).name,
         "frozen blocks": frozen_blocks,
         **({} if lesson is None else lesson.notes()),
+        **({} if memory is None else {"memory": memory.counts, "memory digest": memory.digest()[:12]}),
         **({"layer decay": layer_decay} if layer_decay != 1 else {}),
         **({"rank of the additions": lora_rank} if lora_rank is not None else {}),
         **{
@@ -209,9 +222,11 @@ def train(
     rates = {**below, "output": new_learning_rate}
     if table is not None:
         rates["encoder.knowledge"] = knowledge_learning_rate
+    if memory is not None:
+        rates["encoder.memory"] = knowledge_learning_rate
     if getattr(model.network, "facts", None) is not None:
         rates["facts"] = knowledge_learning_rate
-    knowledge_attention = getattr(getattr(model.network, "encoder", None), "knowledge", None)
+    knowledge_attention = getattr(model.network.encoder, "knowledge", None)
     if knowledge_attention is not None:
         knowledge_attention.link_noise, knowledge_attention.vector_dropout = link_noise, vector_dropout
     with (
@@ -277,6 +292,14 @@ def _linking_loss(network: nn.Module, attention: KnowledgeAttention | None, weig
         yield
     finally:
         hook.remove()
+
+
+def _read_by(memory: Memory | None, encoder: Encoder, frozen_blocks: int) -> Memory | None:
+    """The memory, read by the model's own frozen blocks if these are enough, so that recalling costs nothing more."""
+    if memory is None:
+        return None
+    shared = memory.read_by(encoder)
+    return shared if frozen_blocks >= memory.depth else memory
 
 
 def _table(
