@@ -2,19 +2,13 @@
 
 An entry is a short text with slots: the stretches of it that say something, each with a label (a concept of the graph
 with its type, a mention with the type that people gave it). An untrained encoder reads it once. The mean of its states
-over a slot is the slot's vector, which the pieces of the sentence attend to (`fusion.recall`). So entries can be added
-and removed without training anything.
-
-Facts and definitions are about one or two things, so phrases of the sentence recall them by their slots: runs of words
-between stop words and punctuation (English ones), and an entry is as near as its nearest slot is to the nearest phrase.
-Examples are sentences, and the sentence as a whole recalls them by their key, the mean of all their states. The document
-that an example comes from never recalls it.
+over a slot is the slot's vector, which the pieces of a sentence attend to (`fusion.recall`) once the sentence has
+recalled the entry (`fusion.recalling`). So entries can be added and removed without training anything.
 """
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,29 +21,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fusion.recall import Recalled
 from kg.nearest import NearestIndex
-from lm.alignment import Window, windows
-from lm.caching import States, key_of
+from lm.alignment import windows
 from lm.encoder import Array, Encoder
-from lm.sentences import sentence_starts
 from lm.vectors import read_windows
 from loaders.errors import MedgraftError
-from loaders.records import Document
 
 KINDS = ("facts", "definitions", "examples")
 _LONGEST = 128  # pieces of an entry
-_PHRASE = 4  # words of a phrase at most
-_REMEMBERED = 20_000  # windows whose entries are kept
-_WORD = re.compile(r"\w+|[^\w\s]")
-_STOP = frozenset(
-    "a about after all also although among an and any are as at be because been before between both but by came can case "
-    "cases compared could did do does due during each either find found for from group had has have he her his how "
-    "however if in induced into is it its may more most no not of on one only or other our over patient patients "
-    "received related reported results same several she should show showed significant significantly since some study "
-    "such than that the their them then there these they this those three through to treated treatment two under used "
-    "using was we were when where whether which while who with within without".split()
-)
 
 
 @dataclass(frozen=True)
@@ -64,16 +43,6 @@ class Entry:
     slots: tuple[tuple[int, int, str], ...]
     source: str = ""
     origins: tuple[str, ...] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True)
-class Recollection:
-    """What a sentence, characters [start, end) of its text, recalled: the entry and how near it is (cosine)."""
-
-    start: int
-    end: int
-    entry: Entry
-    score: float
 
 
 @dataclass(frozen=True)
@@ -303,6 +272,11 @@ class Memory:
         return (self.kind_numbers == KINDS.index("examples")).nonzero().flatten()
 
     @cached_property
+    def found(self) -> dict[Any, Any]:
+        """What was recalled before; see `fusion.recalling`."""
+        return {}
+
+    @cached_property
     def kind_numbers(self) -> Tensor:
         """(E,) the index of each entry's kind."""
         return torch.tensor([KINDS.index(kind) for kind in self.entries["kind"].to_pylist()], dtype=torch.long)
@@ -356,104 +330,6 @@ class Memory:
         )
 
 
-@dataclass(frozen=True)
-class Part:
-    """A sentence of a window: its number and characters, the mean of its states, and the means of its phrases."""
-
-    number: int
-    start: int
-    end: int
-    mean: Array
-    phrases: Array
-
-
-class Recalling:
-    """Finds what the windows of some texts recall, and keeps it: an extra for `collate`.
-
-    `states` are those that `lm.caching` keeps, where the frozen blocks are the ones that read.
-    """
-
-    def __init__(self, memory: Memory, texts: Sequence[str], k: int, states: States | None = None) -> None:
-        self.memory, self.texts, self.k, self.states = memory, texts, k, states
-        self._found: dict[tuple[int, bytes], list[tuple[Part, int, float]]] = {}
-
-    def __call__(self, group: Sequence[Window]) -> dict[str, Tensor]:
-        found = self.recollections(group)
-        memory = self.memory
-        slots, sentences = [], []
-        for recalled in found:
-            of_window = [(n, part.number) for part, row, _ in recalled for n in self._slots(row)]
-            slots.append([n for n, _ in of_window])
-            sentences.append([number for _, number in of_window])
-        longest = max(map(len, slots))
-        if not longest:
-            return {}
-        at = torch.tensor([[*some, *[0] * (longest - len(some))] for some in slots])
-        pieces = max(map(len, group))
-        places = np.full((len(group), pieces), -1, dtype=np.int64)
-        for row, window in enumerate(group):
-            places[row, : len(window)] = _sentence_of_pieces(window, self.texts[window.document])
-        entries = torch.searchsorted(memory.starts, at, right=True) - 1
-        return Recalled(
-            vectors=memory.slots[at].float(),
-            labels=memory.labels[at].long() + 1,
-            kinds=memory.kind_numbers[entries],
-            sentences=torch.tensor([[*some, *[-1] * (longest - len(some))] for some in sentences]),
-            places=torch.from_numpy(places),
-            entries=entries,
-        ).tensors()
-
-    def recollections(self, group: Sequence[Window]) -> list[list[tuple[Part, int, float]]]:
-        """For each window its sentences with the entries that they recall, as rows, and their cosines."""
-        keys = [(window.document, key_of(window) + repr(window.span).encode()) for window in group]
-        new = [n for n, key in enumerate(keys) if key not in self._found]
-        if len(self._found) > _REMEMBERED:
-            self._found.clear()
-            new = list(range(len(group)))
-        for number, states in self._states([group[n] for n in new]):
-            window = group[new[number]]
-            text = self.texts[window.document]
-            self._found[keys[new[number]]] = [
-                (part, row, score)
-                for part in _parts(window, text, states)
-                for kind in KINDS
-                for row, score in self.memory.recall(
-                    part.mean[None] if kind == "examples" else part.phrases, kind, self.k, text
-                )
-            ]
-        return [self._found[key] for key in keys]
-
-    def _states(self, group: Sequence[Window]) -> Iterator[tuple[int, Array]]:
-        missing = []
-        for number, window in enumerate(group):
-            if self.states is not None and key_of(window) in self.states:
-                yield number, self.states[key_of(window)].float().numpy()
-            else:
-                missing.append(number)
-        for place, states in read_windows(self.memory.reader, [group[n] for n in missing], self.memory.depth):
-            yield missing[place], states
-
-    def _slots(self, row: int) -> range:
-        return range(int(self.memory.starts[row]), int(self.memory.starts[row + 1]))
-
-
-def memory_of(memory: Memory, linked: Sequence[Document], k: int, encoder: Encoder, states: States | None) -> Recalling:
-    """What adds to a batch of windows over these texts what they recall, `k` entries of each kind a sentence."""
-    free = memory.reader is encoder and encoder.frozen_blocks == memory.depth
-    return Recalling(memory, [document.text for document in linked], k, states if free else None)
-
-
-def recollections(memory: Memory, text: str, k: int) -> list[Recollection]:
-    """What each sentence of a text recalls, in the order of the text, nearest first."""
-    recalling = Recalling(memory, [text], k)
-    made = windows([text], memory.reader, min(256, memory.reader.max_pieces), 0)
-    return [
-        Recollection(part.start, part.end, memory.entry(row), score)
-        for found in recalling.recollections(made)
-        for part, row, score in found
-    ]
-
-
 def _read(reader: Encoder, entries: Sequence[Entry], depth: int, progress: bool) -> tuple[Tensor, Tensor]:
     """Keys and slot vectors of the entries; a slot beyond the window, or without a piece, is the entry's key."""
     made = windows([entry.text for entry in entries], reader, min(_LONGEST, reader.max_pieces), 0)
@@ -470,42 +346,6 @@ def _read(reader: Encoder, entries: Sequence[Entry], depth: int, progress: bool)
             i, j = window.pieces_of(start, end)
             slots[window.document][n] = states[i:j].mean(axis=0) if i < j else key
     return torch.from_numpy(keys), torch.from_numpy(np.concatenate([np.zeros((0, keys.shape[1]), np.float16), *slots]))
-
-
-def _sentence_of_pieces(window: Window, text: str) -> Array:
-    """(T,) the number of the sentence that each piece stands in, -1 for special pieces."""
-    found = np.searchsorted(sentence_starts(text), window.offsets[:, 0], side="right") - 1
-    numbers: Array = np.where(window.offsets[:, 0] >= 0, found, -1)
-    return numbers
-
-
-def _parts(window: Window, text: str, states: Array) -> list[Part]:
-    """The sentences of the window that have words in it."""
-    numbers = _sentence_of_pieces(window, text)
-    starts = [*sentence_starts(text), len(text)]
-    parts = []
-    for number in dict.fromkeys(numbers[numbers >= 0].tolist()):
-        inside = np.flatnonzero((numbers == number) & (window.words >= 0))
-        if not len(inside):
-            continue
-        start, end = starts[number], starts[number + 1]
-        pieces = [window.pieces_of(i, j) for i, j in phrases(text, start, end)]
-        means = [states[i:j].mean(axis=0) for i, j in pieces if i < j]
-        found = np.stack(means) if means else np.zeros((0, states.shape[1]), states.dtype)
-        parts.append(Part(number, start, end, states[inside].mean(axis=0), found))
-    return parts
-
-
-def phrases(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Characters of the runs of words between stop words and punctuation; long runs are cut."""
-    found: list[list[tuple[int, int]]] = [[]]
-    for match in _WORD.finditer(text, start, end):
-        word = match[0]
-        if word.lower() in _STOP or not word[0].isalnum() or word.isdigit() or len(found[-1]) == _PHRASE:
-            found.append([])
-        if word.lower() not in _STOP and word[0].isalnum() and not word.isdigit():
-            found[-1].append(match.span())
-    return [(run[0][0], run[-1][1]) for run in found if run]
 
 
 def _digest(text: str) -> str:

@@ -8,14 +8,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fusion.attention import Knowledge, KnowledgeAttention
 from fusion.knowledge import KnowledgeTable, LinkedMention
-from fusion.memory import KINDS, Memory, Recollection, memory_of, recollections
+from fusion.memory import KINDS, Memory
 from fusion.recall import MemoryAttention, Recalled
+from fusion.recalling import Recollection, memory_of, recollections
 from kg import Linker
 from lm.alignment import Window
 from lm.caching import States, lower_states

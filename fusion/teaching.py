@@ -105,8 +105,8 @@ def taught(student: FusedModel[Any], lesson: Lesson | None) -> Iterator[None]:
         network.get_submodule("encoder").register_forward_hook(lambda _m, _i, hidden: heard.update(student=hidden)),
         teacher.network.get_submodule("encoder").register_forward_hook(lambda _m, _i, h: heard.update(teacher=h)),
     ]
-    if isinstance(teacher.network.encoder, FusedEncoder) and teacher.table is not None:
-        attention = teacher.network.encoder.knowledge
+    attention = teacher.network.encoder.knowledge if isinstance(teacher.network.encoder, FusedEncoder) else None
+    if attention is not None and teacher.table is not None:
         hooks.append(attention.register_forward_hook(lambda m, i, _o: heard.update(links=m.mentions(*i)[1])))
         if lesson.link_weight:
             reader = LinkReader(student.encoder.hidden_size, teacher.table.dim, student.settings.seed)

@@ -51,4 +51,5 @@ def lower_states(
 
 
 def key_of(window: Window) -> bytes:
+    """What the states of a window are kept under: its pieces."""
     return window.input_ids.tobytes()

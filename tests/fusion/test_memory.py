@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import fusion
-from fusion.memory import Entry, Memory, Recalling, phrases
+from fusion.memory import Entry, Memory
 from fusion.memory_entries import definition_entries, example_entries, fact_entries
 from fusion.model import FusedModel, ModelSettings
 from fusion.recall import MemoryAttention, Recalled
+from fusion.recalling import Recalling, phrases
 from fusion.tasks import make_model
 from kg import Linker
 from lm.alignment import collate, windows
@@ -155,7 +156,7 @@ def test_a_training_example_never_recalls_itself(folder: Path, memory: Memory) -
     sources = memory.entries["source"].to_pylist()
     seen = 0
     for window, found in zip(made, recalling.recollections(made), strict=True):
-        rows = [row for _, row, _ in found if memory.entries["kind"][row].as_py() == "examples"]
+        rows = [some.row for some in found if memory.entries["kind"][some.row].as_py() == "examples"]
         texts = {train[[d.id for d in train].index(sources[row])].text for row in rows}
         assert train[window.document].text not in texts
         seen += len(rows)
@@ -163,7 +164,7 @@ def test_a_training_example_never_recalls_itself(folder: Path, memory: Memory) -
     twin = replace(train[0], id="twin")  # another id, the same text
     again = memory.with_entries(example_entries("ner", [twin]))
     found = Recalling(again, [train[0].text], 100).recollections(made[:1])[0]
-    assert not {"twin", train[0].id} & {again.entries["source"][row].as_py() for _, row, _ in found}
+    assert not {"twin", train[0].id} & {again.entries["source"][row].as_py() for _, _, _, row, _ in found}
 
 
 def test_the_nearest_entries_are_recalled_best_first(folder: Path, memory: Memory) -> None:
