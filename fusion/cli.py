@@ -240,13 +240,14 @@ def train(
     import kg
 
     kinds = [kind.strip() for kind in memory.split(",") if kind.strip()]
-    if embeddings is not None and graph is None or graph is not None and embeddings is None and not kinds:
+    from_graph = {"facts", "definitions"} & set(kinds)
+    if embeddings is not None and graph is None or graph is not None and embeddings is None and not from_graph:
         raise MedgraftError("a fused model needs both --graph and --embeddings; a plain one neither")
     documents = _corpus(task, corpus, dev)
     known = None if graph is None else kg.connect(graph)
     entries = None
     if kinds:
-        entries = fusion.build_memory(kinds, encoder, graph=known, task=task, examples=documents.train, progress=True)
+        entries = fusion.build_memory(kinds, encoder, graph=known, task=task, corpus=documents, progress=True)
     vectors = None if embeddings is None else kg.Embeddings.load(embeddings, known)
     index = None
     if known is not None and vectors is not None:

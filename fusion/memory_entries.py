@@ -7,8 +7,11 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from fusion.corpora import Corpus
 from fusion.knowledge import GraphTables
+from fusion.leaks import check_leaks
 from fusion.memory import KINDS, Entry, Memory
+from fusion.question_corpora import QuestionCorpus
 from lm.encoder import Encoder
 from lm.sentences import sentence_starts
 from loaders.errors import MedgraftError
@@ -24,7 +27,7 @@ def build_memory(
     *,
     graph: GraphTables | None = None,
     task: str = "ner",
-    examples: Sequence[Any] = (),
+    corpus: Corpus | QuestionCorpus | None = None,
     most: int = MOST,
     depth: int | None = None,
     progress: bool = False,
@@ -35,18 +38,21 @@ def build_memory(
         kinds: of "facts", "definitions" and "examples".
         encoder: that the model will be trained from.
         graph: for facts and definitions.
-        task: what the examples are annotated for.
-        examples: the training part of the corpus. Their sentences are kept word for word.
+        task: what the corpus is annotated for.
+        corpus: for examples: its training part, sentence by sentence, word for word.
         most: facts, and definitions, of a larger graph.
         depth: blocks that read, two thirds by default: where the memory goes into the model, too.
         progress: show a bar on stderr if it is a terminal.
 
     Raises:
-        MedgraftError: an unknown kind, no graph or no examples for a kind that wants them.
+        MedgraftError: an unknown kind, no graph or no examples for a kind that wants them, a graph that the corpus was
+            labelled from (`fusion.leaks`).
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise MedgraftError(f"no memory of {unknown[0] if unknown else 'nothing'!r}; choose from {', '.join(KINDS)}")
+    if graph is not None and isinstance(corpus, Corpus) and task == "relations":
+        check_leaks(corpus, graph)
     entries: list[Entry] = []
     for kind, make in (("facts", fact_entries), ("definitions", definition_entries)):
         if kind in kinds:
@@ -54,9 +60,9 @@ def build_memory(
                 raise MedgraftError(f"a memory of {kind} needs a graph; give --graph, or ask for examples alone")
             entries += make(graph, most)
     if "examples" in kinds:
-        if not examples:
-            raise MedgraftError("a memory of examples needs annotated items; give the training part")
-        entries += example_entries(task, examples)
+        if corpus is None or not corpus.train:
+            raise MedgraftError("a memory of examples needs a corpus with a training part")
+        entries += example_entries(task, corpus.train)
     fingerprint = graph.fingerprint if graph is not None and {"facts", "definitions"} & set(kinds) else ""
     return Memory.build(entries, encoder, graph=fingerprint, depth=depth, progress=progress)
 

@@ -252,7 +252,7 @@ def test_a_memory_of_another_encoder_or_graph_is_refused(
         fusion.build_memory(["facts"], folder)
     with pytest.raises(MedgraftError, match="choose from facts"):
         fusion.build_memory(["dreams"], folder)
-    with pytest.raises(MedgraftError, match="annotated items"):
+    with pytest.raises(MedgraftError, match="training part"):
         fusion.build_memory(["examples"], folder)
 
 
@@ -298,7 +298,7 @@ RELATED = tuple(
 def test_every_task_recalls_its_examples(task: str, items: Any, label: str, folder: Path, tmp_path: Path) -> None:
     corpus_of = fusion.QuestionCorpus if task == "qa" else fusion.Corpus
     corpus = corpus_of("invented", items[:16], items[16:20], items[20:])
-    memory = fusion.build_memory(["examples"], folder, task=task, examples=corpus.train, depth=1)
+    memory = fusion.build_memory(["examples"], folder, task=task, corpus=corpus, depth=1)
     assert label in memory.label_names
     brief = {**SETTINGS, "epochs": 2, "max_pieces": 48}
     plain = fusion.train(task, corpus, encoder=folder, **brief)
