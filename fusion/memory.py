@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +43,15 @@ class Entry:
     slots: tuple[tuple[int, int, str], ...]
     source: str = ""
     origins: tuple[str, ...] = field(default=(), repr=False)
+
+
+class Nearest(NamedTuple):
+    """An entry by its row, how near it is (cosine), by which slot, -1 for all of it, and to which of the vectors."""
+
+    row: int
+    score: float
+    slot: int
+    query: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ class Memory:
             encoder: the one that the model will be trained from.
             graph: fingerprint of the graph that the facts and definitions come from.
             depth: blocks that read; two thirds by default, where the memory goes into the model too. A model that
-                freezes as many blocks recalls at no cost, others carry the reader along.
+                freezes as many blocks reads by them, others carry the reader along.
             label_names: that the model can learn; those of the entries by default.
             progress: show a bar on stderr if it is a terminal.
 
@@ -214,9 +223,9 @@ class Memory:
         )
 
     def shuffled(self, seed: int) -> "Memory":
-        """A control: every slot has the vector and the label of another one, and keys stay as they are."""
-        order = torch.randperm(len(self.slots), generator=torch.Generator().manual_seed(seed))
-        return replace(self, slots=self.slots[order], labels=self.labels[order])
+        """A control: the same texts are recalled, but every slot has the label of another one."""
+        order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))
+        return replace(self, labels=self.labels[order])
 
     def digest(self) -> str:
         """SHA-256 of everything in the memory, so that two memories can be told apart."""
@@ -226,38 +235,42 @@ class Memory:
             total.update(np.ascontiguousarray(tensor.numpy()).data)
         return total.hexdigest()
 
-    def recall(self, vectors: Array, kind: str, k: int, origin: str = "") -> list[tuple[int, float]]:
-        """The rows and cosines of the k entries of a kind that are nearest to any of the vectors (Q, d), best first.
+    def recall(self, vectors: Array, kind: str, k: int, origin: str = "") -> list[Nearest]:
+        """The k entries of a kind that are nearest to any of the vectors (Q, d), best first.
 
         `origin` is the text whose own examples are not recalled.
         """
         if kind not in self._indexes or not len(vectors):
             return []
-        rows, index = self._indexes[kind]
+        rows, slots, index = self._indexes[kind]
         own = self._rows_of_origin.get(_digest(origin), frozenset()) if origin else frozenset()
         centre = self.centre[0 if kind == "examples" else 1].numpy()
         # An entry has several slots, and a text several examples: so many more have to be asked for.
         asked = k + len(own) if kind == "examples" else k * self._most_slots
         found, scores = index.search(_unit(vectors - centre), asked)
-        best: dict[int, float] = {}
-        for row, score in zip(rows[found.ravel()].tolist(), scores.ravel().tolist(), strict=True):
-            if row not in own and score > best.get(row, -2.0):
-                best[row] = score
-        return sorted(best.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
+        best: dict[int, Nearest] = {}
+        order = np.argsort(-scores.ravel(), kind="stable")
+        for place in order.tolist():
+            row, slot = (int(side[found.ravel()[place]]) for side in (rows, slots))
+            if row not in own and len(best) < k:
+                best.setdefault(row, Nearest(row, float(scores.ravel()[place]), slot, place // scores.shape[1]))
+        return list(best.values())
 
     @cached_property
-    def _indexes(self) -> dict[str, tuple[Array, NearestIndex]]:
-        """By kind the rows of its entries, one for each vector that can be found, and the index of these."""
+    def _indexes(self) -> dict[str, tuple[Array, Array, NearestIndex]]:
+        """By kind the entry and the slot (-1 for a whole example) of each vector that can be found, and their index."""
         of_slot = torch.repeat_interleave(torch.arange(len(self)), self.starts[1:] - self.starts[:-1])
         made = {}
         for kind in self.counts:
             if kind == "examples":
                 rows, vectors, centre = self.examples, self.keys, self.centre[0]
+                slots = torch.full_like(rows, -1)
             else:
                 chosen = self.kind_numbers[of_slot] == KINDS.index(kind)
                 rows, vectors, centre = of_slot[chosen], self.slots[chosen], self.centre[1]
+                slots = chosen.nonzero().flatten()
             if len(rows):
-                made[kind] = rows.numpy(), NearestIndex(_unit(vectors.float().numpy() - centre.numpy()))
+                made[kind] = rows.numpy(), slots.numpy(), NearestIndex(_unit(vectors.float().numpy() - centre.numpy()))
         return made
 
     @cached_property

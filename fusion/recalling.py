@@ -7,15 +7,15 @@ document that an example comes from never recalls it.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fusion.memory import KINDS, Entry, Memory
+from fusion.memory import KINDS, Entry, Memory, Nearest
 from fusion.recall import Recalled
 from lm.alignment import Window, windows
 from lm.caching import States, key_of
@@ -48,13 +48,13 @@ class Recollection:
 
 
 class Found(NamedTuple):
-    """A sentence of a window, by its number and characters, the row of an entry, and the cosine of the two."""
+    """A sentence of a window, by its number and characters, an entry, and the pieces of the phrase near it."""
 
     sentence: int
     start: int
     end: int
-    row: int
-    score: float
+    nearest: Nearest
+    phrase: tuple[int, int]
 
 
 class Recalling:
@@ -69,26 +69,28 @@ class Recalling:
 
     def __call__(self, group: Sequence[Window]) -> dict[str, Tensor]:
         memory = self.memory
-        slots, sentences = [], []
-        for recalled in self.recollections(group):
-            of_window = [(n, found.sentence) for found in recalled for n in self._slots(found.row)]
-            slots.append([n for n, _ in of_window])
-            sentences.append([number for _, number in of_window])
+        places = np.full((len(group), max(map(len, group))), -1, dtype=np.int64)
+        for row, window in enumerate(group):
+            places[row, : len(window)] = _sentence_of_pieces(window, self.texts[window.document])
+        slots = [[(n, found) for found in some for n in self._slots(found)] for some in self.recollections(group)]
         longest = max(map(len, slots))
         if not longest:
             return {}
-        at = torch.tensor([[*some, *[0] * (longest - len(some))] for some in slots])
-        pieces = max(map(len, group))
-        places = np.full((len(group), pieces), -1, dtype=np.int64)
-        for row, window in enumerate(group):
-            places[row, : len(window)] = _sentence_of_pieces(window, self.texts[window.document])
+
+        def table(value: Callable[[int, Found], Any], empty: Any) -> Tensor:
+            """(B, L, ...) of a value of each slot."""
+            return torch.tensor([[value(*s) for s in some] + [empty] * (longest - len(some)) for some in slots])
+
+        at = table(lambda slot, _: slot, 0)
         entries = torch.searchsorted(memory.starts, at, right=True) - 1
         return Recalled(
             vectors=memory.slots[at].float(),
             labels=memory.labels[at].long() + 1,
             kinds=memory.kind_numbers[entries],
-            sentences=torch.tensor([[*some, *[-1] * (longest - len(some))] for some in sentences]),
+            sentences=table(lambda _, found: found.sentence, -1),
             places=torch.from_numpy(places),
+            phrases=table(lambda slot, found: found.phrase if slot == found.nearest.slot else (0, 0), (0, 0)),
+            scores=table(lambda slot, found: found.nearest.score if slot == found.nearest.slot else 0.0, 0.0),
             entries=entries,
         ).tensors()
 
@@ -114,11 +116,11 @@ class Recalling:
             start, end = starts[number], starts[number + 1]
             whole = states[inside].mean(axis=0, keepdims=True)
             pieces = [window.pieces_of(i, j) for i, j in phrases(text, start, end)]
-            means = [states[i:j].mean(axis=0) for i, j in pieces if i < j]
-            parts = np.stack(means) if means else whole[:0]
+            pieces = [(i, j) for i, j in pieces if i < j]
+            parts = np.stack([states[i:j].mean(axis=0) for i, j in pieces]) if pieces else whole[:0]
             for kind in KINDS:
-                for row, score in self.memory.recall(whole if kind == "examples" else parts, kind, self.k, text):
-                    yield Found(number, start, end, row, score)
+                for near in self.memory.recall(whole if kind == "examples" else parts, kind, self.k, text):
+                    yield Found(number, start, end, near, (0, 0) if near.slot < 0 else pieces[near.query])
 
     def _states(self, group: Sequence[Window]) -> Iterator[tuple[int, Array]]:
         missing = []
@@ -130,8 +132,9 @@ class Recalling:
         for place, states in read_windows(self.memory.reader, [group[n] for n in missing], self.memory.depth):
             yield missing[place], states
 
-    def _slots(self, row: int) -> range:
-        return range(int(self.memory.starts[row]), int(self.memory.starts[row + 1]))
+    def _slots(self, found: Found) -> range:
+        starts = self.memory.starts
+        return range(int(starts[found.nearest.row]), int(starts[found.nearest.row + 1]))
 
 
 def memory_of(memory: Memory, linked: Sequence[Document], k: int, encoder: Encoder, states: States | None) -> Recalling:
@@ -145,7 +148,7 @@ def recollections(memory: Memory, text: str, k: int) -> list[Recollection]:
     recalling = Recalling(memory, [text], k)
     made = windows([text], memory.reader, min(256, memory.reader.max_pieces), 0)
     return [
-        Recollection(found.start, found.end, memory.entry(found.row), found.score)
+        Recollection(found.start, found.end, memory.entry(found.nearest.row), found.nearest.score)
         for some in recalling.recollections(made)
         for found in some
     ]

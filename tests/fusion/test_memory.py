@@ -136,6 +136,8 @@ def test_pieces_hear_the_slots_of_their_own_sentence_only() -> None:
         kinds=torch.tensor([[0, 1, 1]]),
         sentences=torch.tensor([[0, 1, -1]]),
         places=torch.tensor([[-1, 0, 0, 1, 2]]),
+        phrases=torch.tensor([[[1, 2], [0, 0], [3, 5]]]),
+        scores=torch.tensor([[0.9, 0.0, 0.8]]),
         entries=torch.zeros(1, 3, dtype=torch.long),
     )
     before = layer(hidden, recalled)
@@ -156,7 +158,7 @@ def test_a_training_example_never_recalls_itself(folder: Path, memory: Memory) -
     sources = memory.entries["source"].to_pylist()
     seen = 0
     for window, found in zip(made, recalling.recollections(made), strict=True):
-        rows = [some.row for some in found if memory.entries["kind"][some.row].as_py() == "examples"]
+        rows = [some.nearest.row for some in found if some.nearest.slot < 0]
         texts = {train[[d.id for d in train].index(sources[row])].text for row in rows}
         assert train[window.document].text not in texts
         seen += len(rows)
@@ -164,7 +166,7 @@ def test_a_training_example_never_recalls_itself(folder: Path, memory: Memory) -
     twin = replace(train[0], id="twin")  # another id, the same text
     again = memory.with_entries(example_entries("ner", [twin]))
     found = Recalling(again, [train[0].text], 100).recollections(made[:1])[0]
-    assert not {"twin", train[0].id} & {again.entries["source"][row].as_py() for _, _, _, row, _ in found}
+    assert not {"twin", train[0].id} & {again.entries["source"][row].as_py() for *_, (row, *_), _ in found}
 
 
 def test_the_nearest_entries_are_recalled_best_first(folder: Path, memory: Memory) -> None:
