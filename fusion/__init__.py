@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fusion.exporting import Exported, export_model
     from fusion.knowledge import KnowledgeTable
     from fusion.label_corpora import load_labelled
+    from fusion.memory import Memory
+    from fusion.memory_entries import build_memory
     from fusion.model import FusedEncoder, FusedModel
     from fusion.name_training import train_names
     from fusion.name_vectors import NameVectors
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from fusion.relations import RelationModel
     from fusion.rendering import Display, display, draw_explanations
     from fusion.searching import Range, Search, search
-    from fusion.swapping import Gate, SwapReport, gate, swap_graph
+    from fusion.swapping import Gate, SwapReport, forget, gate, remember, swap_graph, swap_memory
     from fusion.tagging import TaggingModel
     from fusion.tasks import load, read_items
     from fusion.together import train_together
@@ -48,6 +50,7 @@ __all__ = [
     "Knowledge",
     "KnowledgeAttention",
     "KnowledgeTable",
+    "Memory",
     "NameVectors",
     "QuestionCorpus",
     "QuestionModel",
@@ -57,11 +60,13 @@ __all__ = [
     "Search",
     "SwapReport",
     "TaggingModel",
+    "build_memory",
     "compare_models",
     "display",
     "distill",
     "draw_explanations",
     "export_model",
+    "forget",
     "gate",
     "load",
     "load_corpus",
@@ -71,12 +76,14 @@ __all__ = [
     "pretrain",
     "read_items",
     "reliability",
+    "remember",
     "run_quickstart",
     "search",
     "swap_graph",
+    "swap_memory",
     "train",
-    "train_together",
     "train_names",
+    "train_together",
 ]
 
 _HOMES = {
@@ -93,6 +100,7 @@ _HOMES = {
     "Knowledge": "attention",
     "KnowledgeAttention": "attention",
     "KnowledgeTable": "knowledge",
+    "Memory": "memory",
     "NameVectors": "name_vectors",
     "QuestionCorpus": "question_corpora",
     "QuestionModel": "questions",
@@ -102,11 +110,13 @@ _HOMES = {
     "Search": "searching",
     "SwapReport": "swapping",
     "TaggingModel": "tagging",
+    "build_memory": "memory_entries",
     "compare_models": "evaluation",
     "display": "rendering",
     "distill": "distillation",
     "draw_explanations": "rendering",
     "export_model": "exporting",
+    "forget": "swapping",
     "gate": "swapping",
     "load": "tasks",
     "load_corpus": "corpora",
@@ -116,12 +126,14 @@ _HOMES = {
     "pretrain": "pretraining",
     "read_items": "tasks",
     "reliability": "confidence",
+    "remember": "swapping",
     "run_quickstart": "quickstart",
     "search": "searching",
     "swap_graph": "swapping",
+    "swap_memory": "swapping",
     "train": "training",
-    "train_together": "together",
     "train_names": "name_training",
+    "train_together": "together",
 }
 
 

@@ -46,6 +46,9 @@ def model_card(model: "FusedModel[Any]") -> str:
     ]
     if model.table is not None:
         lines.append(f"- graph: fingerprint `{model.table.fingerprint}`, {len(model.table.ids):,} concepts")
+    if model.memory is not None:
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in model.memory.counts.items())
+        lines.append(f"- memory: {counts}; examples are in it word for word, so share the folder as you may share them")
     lines += _leaks(model.leaks) if model.leaks else []
     lines += ["", "## Scores", ""]
     lines += [f"- {name}: {value}" for name, value in model.scores.items()] or ["Not measured."]

@@ -12,7 +12,7 @@ from fusion.cli_evaluate import evaluate
 from fusion.cli_link import link
 from fusion.cli_methods import augment, pretrain, train_names
 from fusion.cli_students import distill, export_model, search
-from fusion.cli_swap import swap
+from fusion.cli_swap import remember, swap
 from fusion.cli_together import train_together
 from kg.cli import build, diff, export, update
 from kg.cli_query import app_query
@@ -45,6 +45,7 @@ app.command("search")(search)
 app.command("distill")(distill)
 app.command("export-model")(export_model)
 app.command("swap")(swap)
+app.command("remember")(remember)
 app.add_typer(app_query, name="query")
 
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows a step; documents for relations, questions for qa.")]
@@ -64,6 +65,11 @@ VectorDropout = Annotated[
 WithoutGraph = Annotated[
     float, typer.Option(min=0, max=1, help="Share of the training loss that is taken with the graph removed.")
 ]
+MemoryKinds = Annotated[
+    str,
+    typer.Option("--memory", help="What sentences may recall: facts,definitions,examples. Examples are kept whole."),
+]
+MemorySize = Annotated[int, typer.Option(min=1, help="Entries of each kind that a sentence recalls.")]
 Precision = Annotated[str, typer.Option(help="no, bf16 or fp16 (which needs a GPU).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -199,6 +205,8 @@ def train(
     epochs: Annotated[int, typer.Option(help="Passes over the training documents.")] = 5,
     batch_size: BatchSize = 16,
     learning_rates: LearningRates = (5e-5, 1e-3, 1e-3),
+    memory: MemoryKinds = "",
+    memory_size: MemorySize = 8,
     head: Head = "bio",
     after_block: AfterBlock = None,
     frozen_blocks: FrozenBlocks = 0,
@@ -228,26 +236,35 @@ def train(
 
     Example: medgraft train ner --train train.txt --dev dev.txt --graph graphs/hpo --embeddings embeddings/hpo
     --encoder bert-base-uncased --out models/ner
+
+    With a memory, which needs no linker: --memory facts,definitions,examples
     """
     import fusion
     import kg
 
-    if (graph is None) != (embeddings is None):
+    kinds = [kind.strip() for kind in memory.split(",") if kind.strip()]
+    from_graph = {"facts", "definitions"} & set(kinds)
+    if embeddings is not None and graph is None or graph is not None and embeddings is None and not from_graph:
         raise MedgraftError("a fused model needs both --graph and --embeddings; a plain one neither")
     documents = _corpus(task, corpus, dev)
     known = None if graph is None else kg.connect(graph)
+    entries = None
+    if kinds:
+        entries = fusion.build_memory(kinds, encoder, graph=known, task=task, corpus=documents, progress=True)
     vectors = None if embeddings is None else kg.Embeddings.load(embeddings, known)
     index = None
-    if known is not None:
+    if known is not None and vectors is not None:
         index = kg.Linker.build(known) if linker is None else kg.Linker.load(linker, known)
     model = fusion.train(
         task,
         documents,
-        known,
+        None if vectors is None else known,
         vectors,
         index,
         encoder=encoder,
         out=out,
+        memory=entries,
+        memory_size=memory_size,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rates[0],

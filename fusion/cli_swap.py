@@ -1,4 +1,4 @@
-"""The command that gives a trained model another graph: `medgraft swap`."""
+"""Commands that change what a trained model knows, without training: `medgraft swap` and `medgraft remember`."""
 
 import json
 from dataclasses import asdict
@@ -52,3 +52,35 @@ def swap(
     typer.echo(report)
     if compared is not None:
         typer.echo(compared)
+
+
+def remember(
+    model: Annotated[Path, typer.Argument(help="Folder of a model that was trained with --memory.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model with the new memory.")],
+    examples: Annotated[
+        Path | None, typer.Option(help="Annotated documents or questions to remember, word for word.")
+    ] = None,
+    forget: Annotated[
+        list[str] | None, typer.Option(help="Id of a document, question or concept to forget; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Add examples to a model's memory, or take entries away, without training.
+
+    Example: medgraft remember models/ner --examples corrected.txt --forget 8701013 --out models/ner-2
+    """
+    import fusion
+
+    loaded = fusion.load(model)
+    before = {} if loaded.memory is None else loaded.memory.counts
+    if forget:
+        loaded = fusion.forget(loaded, forget)
+    if examples is not None:
+        loaded = fusion.remember(loaded, fusion.read_items(loaded.settings.task, examples))
+    after = {} if loaded.memory is None else loaded.memory.counts
+    loaded.save(out)
+    if as_json:
+        typer.echo(json.dumps({"out": str(out), "before": before, "after": after}, indent=2))
+        return
+    for kind in sorted(before | after):
+        typer.echo(f"{kind}: {before.get(kind, 0):,} before, {after.get(kind, 0):,} now")

@@ -17,6 +17,7 @@ from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
 from fusion.leaks import check_leaks
 from fusion.model import FusedModel, ModelSettings, default_depth
 from fusion.question_corpora import QuestionCorpus
+from fusion.recall import MemoryAttention
 from fusion.relations import RelationModel
 from fusion.robustness import loss_without_graph
 from fusion.tagging import HEADS
@@ -152,7 +153,8 @@ def adapt(encoder: Encoder, course: Course) -> None:
 def make_ready(model: FusedModel[Any], course: Course) -> None:
     """Bring the model to its device, with what it needs while it is trained."""
     if course.cache_frozen or course.frozen_states is not None:
-        above = model.table is not None and model.settings.after_block < course.frozen_blocks
+        grafted = model.table is not None or model.memory is not None
+        above = grafted and model.settings.after_block < course.frozen_blocks
         if not course.frozen_blocks or above:
             raise MedgraftError(
                 f"{course.frozen_blocks} frozen blocks with knowledge after block {model.settings.after_block} cannot "
@@ -163,12 +165,14 @@ def make_ready(model: FusedModel[Any], course: Course) -> None:
     if model.attention is not None:
         model.attention.link_noise, model.attention.vector_dropout = course.link_noise, course.vector_dropout
     model.network.to(resolve_device(course.device))
+    if model.memory is not None:
+        model.memory.reader.to(resolve_device(course.device))
 
 
 def described(
-    task: str, corpus: AnyCorpus, encoder: str | Path, course: Course, lesson: Mapping[str, Any]
+    task: str, corpus: AnyCorpus, encoder: str | Path, course: Course, more: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The plan of the training, for the model's card; `lesson` is what a teacher adds to it."""
+    """The plan of the training, for the model's card; `more` is what a teacher or a memory adds to it."""
     optional = ("link_loss", "link_noise", "vector_dropout", "without_graph")
     return {
         "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
@@ -176,7 +180,7 @@ def described(
         f"development {_ITEMS.get(task, 'documents')}": len(corpus.dev),
         "encoder": Path(encoder).name,
         "frozen blocks": course.frozen_blocks,
-        **lesson,
+        **more,
         **({"layer decay": course.layer_decay} if course.layer_decay != 1 else {}),
         **({"rank of the additions": course.lora_rank} if course.lora_rank is not None else {}),
         **{name.replace("_", " "): getattr(course, name) for name in optional if getattr(course, name)},
@@ -197,7 +201,8 @@ def learning_rates(model: FusedModel[Any], course: Course) -> dict[str, float]:
     if course.layer_decay != 1:
         rates = layer_rates(network, model.encoder, course.learning_rate, course.layer_decay)
     rates["output"] = course.new_learning_rate
-    rates |= {name: course.knowledge_learning_rate for name, m in network.named_modules() if m is model.attention}
+    grafted = (KnowledgeAttention, MemoryAttention)
+    rates |= {name: course.knowledge_learning_rate for name, m in network.named_modules() if isinstance(m, grafted)}
     if getattr(network, "facts", None) is not None:
         rates["facts"] = course.knowledge_learning_rate
     return rates

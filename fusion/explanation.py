@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fusion.attention import Knowledge
 from fusion.knowledge import KnowledgeTable
+from fusion.recall import Recalled
 from lm.alignment import Window, collate, windows, words_of
 from loaders.errors import MedgraftError
 from loaders.records import Concept, Document, Mention, Triple
@@ -154,17 +155,14 @@ def _explain_window(
     assert fused is not None, "a model with a table is fused"
     device = model.encoder.device
     batch = {name: tensor.to(device) for name, tensor in collate([window], model.encoder, *extras).items()}
-    knowledge = Knowledge.of(batch)
+    knowledge, recalled = Knowledge.of(batch), Recalled.of(batch)
     state = model.encoder.lower(batch, fused.after_block)
     taken: list[Concept | Triple | None] = [None]
-    versions = [state.hidden]
+    versions = [fused.graft(state.hidden, knowledge, recalled), state.hidden]
     if knowledge is not None:
-        versions.insert(0, fused.knowledge(state.hidden, knowledge))
         for thing, without in each_taken_away(knowledge, table):
             taken.append(thing)
-            versions.append(fused.knowledge(state.hidden, without))
-    else:
-        versions.insert(0, state.hidden)
+            versions.append(fused.graft(state.hidden, without, recalled))
     chunks = [torch.cat(versions[i : i + batch_size]) for i in range(0, len(versions), batch_size)]
     logits = torch.cat([model.network.output(model.upper(state, chunk)) for chunk in chunks])
     found = []

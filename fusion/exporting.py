@@ -63,8 +63,10 @@ def export_model(
     Raises:
         MedgraftError: a fused model, or onnx is not installed.
     """
-    if model.fused:
-        raise MedgraftError("a fused model is not exported; distil a student from it first: medgraft distill")
+    if model.fused or model.memory is not None:
+        raise MedgraftError(
+            "a model with a graph or a memory is not exported; distil a student from it first: medgraft distill"
+        )
     model.network.to("cpu").eval()
     with TemporaryDirectory() as work:
         encoder = export_onnx(model.encoder, work, int8=int8)

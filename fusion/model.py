@@ -8,13 +8,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fusion.attention import Knowledge, KnowledgeAttention
 from fusion.knowledge import KnowledgeTable, LinkedMention
+from fusion.memory import KINDS, Memory
 from fusion.name_vectors import NameVectors
+from fusion.recall import MemoryAttention, Recalled
+from fusion.recalling import Recollection, memory_of, recollections
 from kg import Linker
 from lm.alignment import Window
 from lm.caching import States, lower_states
@@ -22,6 +24,8 @@ from lm.encoder import BlockState, Encoder
 from lm.evaluation import HasId
 from lm.experts import Experts, GatedEncoder
 from lm.tallies import Tally
+from lm.training import isolated_seed
+from loaders.errors import MedgraftError
 from loaders.folders import new_folder
 from loaders.records import Document
 
@@ -43,35 +47,36 @@ class Report(Protocol):
 
 
 class FusedEncoder(nn.Module):
-    """An encoder with knowledge attention after block `after_block`; a batch without mentions runs the plain encoder.
+    """An encoder with knowledge attention, memory attention or both after block `after_block`, in this order.
 
-    The new layer's weights are drawn from a generator state of their own, so that a plain and a fused model with the
-    same seed see the same dropout and the same order of data.
+    A batch without mentions, from which nothing is recalled, runs the plain encoder. The new layers' weights are drawn
+    from generator states of their own, so that a plain and a fused model with the same seed see the same dropout and
+    the same order of data.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        *,
-        after_block: int,
-        embedding_dim: int,
-        num_types: int,
-        num_relations: int,
-        seed: int,
-        mark_ends: bool = False,
-    ) -> None:
+    def __init__(self, encoder: Encoder, *, after_block: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.after_block = after_block
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        self.knowledge: KnowledgeAttention | None = None
+        self.memory: MemoryAttention | None = None
+
+    def add_knowledge(self, table: KnowledgeTable, seed: int, *, mark_ends: bool = False) -> None:
+        """Put knowledge attention for this table in."""
+        with isolated_seed(seed):
             self.knowledge = KnowledgeAttention(
-                encoder.hidden_size,
-                embedding_dim=embedding_dim,
-                num_types=num_types,
-                num_relations=num_relations,
+                self.hidden_size,
+                embedding_dim=table.dim,
+                num_types=len(table.type_names),
+                num_relations=max(2 * len(table.relation_names), 1),
                 mark_ends=mark_ends,
             )
+
+    def add_memory(self, memory: Memory, seed: int) -> None:
+        """Put memory attention for this memory in."""
+        with isolated_seed(seed):
+            self.memory = MemoryAttention(self.hidden_size, num_labels=len(memory.label_names), num_kinds=len(KINDS))
+        self.memory.centre.copy_(memory.centre[1])
 
     @property
     def hidden_size(self) -> int:
@@ -79,10 +84,18 @@ class FusedEncoder(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Hidden states (B, T, hidden_size) of the last block."""
-        knowledge = Knowledge.of(batch)
-        if knowledge is None:
+        knowledge, recalled = Knowledge.of(batch), Recalled.of(batch)
+        if knowledge is None and recalled is None:
             return self.encoder(batch)
-        return self.encoder(batch, self.after_block, lambda hidden: self.knowledge(hidden, knowledge))
+        return self.encoder(batch, self.after_block, lambda hidden: self.graft(hidden, knowledge, recalled))
+
+    def graft(self, hidden: Tensor, knowledge: Knowledge | None, recalled: Recalled | None) -> Tensor:
+        """Hidden states (B, T, hidden_size) with what is known and what is recalled; same shape."""
+        if self.knowledge is not None and knowledge is not None:
+            hidden = self.knowledge(hidden, knowledge)
+        if self.memory is not None and recalled is not None:
+            hidden = self.memory(hidden, recalled)
+        return hidden
 
 
 def default_depth(num_blocks: int) -> int:
@@ -161,6 +174,8 @@ class ModelSettings:
     """By which logits are divided before they become confidence."""
     experts: int = 0
     """Over the encoder, see `lm.experts`; none for a model that was trained alone."""
+    memory_size: int = 8
+    """Entries of each kind that a sentence recalls, with a memory."""
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> "ModelSettings":
@@ -196,6 +211,7 @@ class FusedModel(ABC, Generic[Item]):
     """For relations: which sources of the labels the graph was searched for, and what it states of the dev pairs."""
     frozen_states: States | None = None
     """Where to keep what the frozen blocks say, so that they run only once; see `lm.caching`."""
+    memory: Memory | None = None
     precision: str = "no"
     """Of predictions: "no", "bf16" or "fp16"."""
 
@@ -288,10 +304,20 @@ class FusedModel(ABC, Generic[Item]):
 
     def extras(self, linked: Sequence[Document], gold: Sequence[Document] | None = None) -> list[Extra]:
         """What a batch needs beyond its pieces; in training `gold` tells the right candidates."""
-        if self.table is None:
-            return []
         s = self.settings
-        return [knowledge_of(self.table, linked, gold, num_candidates=s.num_candidates, max_mentions=s.max_mentions)]
+        extras: list[Extra] = []
+        if self.table is not None:
+            sizes = {"num_candidates": s.num_candidates, "max_mentions": s.max_mentions}
+            extras.append(knowledge_of(self.table, linked, gold, **sizes))
+        if self.memory is not None:
+            extras.append(memory_of(self.memory, linked, s.memory_size, self.encoder, self.frozen_states))
+        return extras
+
+    def recall(self, text: str) -> list[Recollection]:
+        """What each sentence of a text recalls from the memory, in the order of the text, nearest first."""
+        if self.memory is None:
+            raise MedgraftError("the model has no memory; train one with --memory")
+        return recollections(self.memory, text, self.settings.memory_size)
 
     def cached(self, made: Sequence[Window]) -> list[Extra]:
         """What the frozen blocks make of these windows, if that is to be kept."""
@@ -314,7 +340,10 @@ class FusedModel(ABC, Generic[Item]):
                 self.linker.save(aside / "linker")
                 if isinstance(self.linker.vectors, NameVectors):
                     self.linker.vectors.encoder.save(aside / NAME_ENCODER)
-            description = {"settings": asdict(self.settings), "fused": self.fused}
+            if self.memory is not None:
+                self.memory.save(aside / "memory", self.encoder)
+            description: dict[str, Any] = {"settings": asdict(self.settings), "fused": self.fused}
+            description |= {} if self.memory is None else {"memory": self.memory.counts}
             description |= {"scores": self.scores, "training": self.training, "leaks": self.leaks}
             (aside / "medgraft.json").write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
             (aside / "README.md").write_text(model_card(self))
@@ -347,15 +376,9 @@ def fused_encoder(encoder: Encoder, settings: ModelSettings, table: KnowledgeTab
     """The encoder, with knowledge attention inside if there is a table, under experts if the settings want them."""
     fused: nn.Module = encoder
     if table is not None:
-        fused = FusedEncoder(
-            encoder,
-            after_block=settings.after_block,
-            embedding_dim=table.dim,
-            num_types=len(table.type_names),
-            num_relations=max(2 * len(table.relation_names), 1),
-            seed=settings.seed,
-            mark_ends=settings.head == "span",  # a span ends by itself, a BIO mention where the next word is none
-        )
+        fused = FusedEncoder(encoder, after_block=settings.after_block)
+        # A span ends by itself, a BIO mention where the next word is none.
+        fused.add_knowledge(table, settings.seed, mark_ends=settings.head == "span")
     if not settings.experts:
         return fused
     return GatedEncoder(fused, Experts(settings.experts, encoder.hidden_size, seed=settings.seed))

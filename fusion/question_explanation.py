@@ -12,6 +12,7 @@ from fusion.explanation import Effect, Explained, each_taken_away
 from fusion.facts import PREFIX, as_triple
 from fusion.knowledge import KnowledgeTable
 from fusion.questions import Placed, Prepared
+from fusion.recall import Recalled
 from fusion.robustness import without_knowledge
 from lm.alignment import Window, collate
 from lm.answers import answer_of, probability_of, votes_of
@@ -87,9 +88,9 @@ def _versions(
     assert fused is not None, "a model with a table is fused"
     batch = without_answers(collate([window], model.encoder, *prepared.extras))
     batch = {name: tensor.to(model.encoder.device) for name, tensor in batch.items()}
-    knowledge = Knowledge.of(batch)
+    knowledge, recalled = Knowledge.of(batch), Recalled.of(batch)
     state = model.encoder.lower(batch, fused.after_block)
-    full = state.hidden if knowledge is None else fused.knowledge(state.hidden, knowledge)
+    full = fused.graft(state.hidden, knowledge, recalled)
     todo: list[tuple[Thing | str, Tensor, Batch]] = [
         ("all", full, batch),
         (None, state.hidden, without_knowledge(batch)),
@@ -97,7 +98,7 @@ def _versions(
     between = _between(table, batch, prepared.placed(window))
     if knowledge is not None:
         for thing, rest in each_taken_away(knowledge, table):
-            todo.append((thing, fused.knowledge(state.hidden, rest), _masked(batch, _places(thing, between))))
+            todo.append((thing, fused.graft(state.hidden, rest, recalled), _masked(batch, _places(thing, between))))
             if isinstance(thing, Triple):
                 between.pop(thing, None)
             if len(todo) >= batch_size:

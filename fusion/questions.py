@@ -214,7 +214,8 @@ class QuestionModel(FusedModel[Question]):
         read = question_windows(questions, self.network.scheme, self.encoder, s.max_pieces, s.stride, s.max_windows)
         extras = [answers_extra(questions, read, self.network.scheme)]
         if linked is None or self.table is None:
-            return Prepared(read, lambda _window: [], extras)
+            recalled = [] if linked is None else self.extras(linked)
+            return Prepared(read, lambda _window: [], [*extras, *recalled])
         sides = [self._side(question, number) for question in questions for number in range(len(self._parts(question)))]
         placed = _Placing(self, self.table, linked, sides)
         return Prepared(read, placed, [*extras, *self.extras(linked), lambda group: fact_tensors(group, placed)])

@@ -189,7 +189,8 @@ class RelationModel(DocumentModel):
         made = passages(documents, self.encoder, s.max_pieces, s.stride)
         pairs, extra = pair_documents(documents, self.network.scheme)
         if linked is None or self.table is None:
-            return Prepared(made, pairs, [[[] for _ in some] for some in pairs], [extra])
+            recalled = [] if linked is None else self.extras(linked)
+            return Prepared(made, pairs, [[[] for _ in some] for some in pairs], [extra, *recalled])
         facts = self._facts(documents, linked, pairs)
 
         def fact_codes(group: Sequence[Window]) -> dict[str, Tensor]:

@@ -16,6 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fusion.knowledge import GraphTables, KnowledgeTable
+from fusion.memory import Memory
+from fusion.memory_entries import definition_entries, example_entries, fact_entries
 from fusion.model import FusedModel
 from kg import Embeddings, Linker
 from loaders.errors import MedgraftError
@@ -113,7 +115,75 @@ def swap_graph(
         unknown_relations=_unknown(graph.table("triples")["relation"].to_pylist(), old.relation_names),
         unknown_types=_unknown(types, [*old.type_names, ""]),
     )
-    return replace(model, table=table, linker=linker, leaks={}), report
+    memory = None if model.memory is None else _of_graph(model.memory, graph)
+    return replace(model, table=table, linker=linker, memory=memory, leaks={}), report
+
+
+def swap_memory(model: FusedModel[Any], memory: Memory, *, other_graph: bool = False) -> FusedModel[Any]:
+    """The same model with another memory; the given one stays as it is. Labels that it did not learn say nothing.
+
+    Args:
+        model: trained with a memory.
+        memory: read by the same encoder.
+        other_graph: whether its facts may come from another graph than before, for a model without knowledge attention.
+
+    Raises:
+        MedgraftError: a model without memory, a memory of another encoder or of another graph.
+    """
+    old = model.memory
+    if old is None:
+        raise MedgraftError("the model was trained without a memory; train one with --memory")
+    if (memory.encoder, memory.depth) != (old.encoder, old.depth):
+        raise MedgraftError("the memory was read by another encoder than the model's memory; make it with that one")
+    memory.check(model.encoder, "" if model.table is None else model.table.fingerprint)
+    if not other_graph:
+        memory.check(model.encoder, old.graph)
+    moved = replace(memory.relabelled(old.label_names), centre=old.centre, reader=old.reader)
+    return replace(model, memory=moved)
+
+
+def remember(model: FusedModel[Any], items: Sequence[Any]) -> FusedModel[Any]:
+    """The same model, whose memory has these annotated items as examples too; nothing is trained.
+
+    Raises:
+        MedgraftError: a model without memory, or items without an annotation.
+    """
+    if model.memory is None:
+        raise MedgraftError("the model was trained without a memory; train one with --memory")
+    entries = example_entries(model.settings.task, items)
+    if not entries:
+        raise MedgraftError("nothing is annotated in these items, so there is nothing to remember")
+    return replace(model, memory=model.memory.with_entries(entries))
+
+
+def forget(model: FusedModel[Any], sources: Iterable[str]) -> FusedModel[Any]:
+    """The same model, whose memory lacks what comes from these documents, questions, concepts or facts.
+
+    Raises:
+        MedgraftError: a model without memory, or a source that is not in it.
+    """
+    if model.memory is None:
+        raise MedgraftError("the model was trained without a memory, so there is nothing to forget")
+    gone = set(sources)
+    absent = sorted(gone - set(model.memory.entries["source"].to_pylist()))
+    if absent:
+        raise MedgraftError(f"nothing in the memory comes from {absent[0]!r}; check the id")
+    return replace(model, memory=model.memory.only(lambda _kind, source: source not in gone))
+
+
+def _of_graph(memory: Memory, graph: GraphTables) -> Memory:
+    """The examples of a memory, with facts and definitions of this graph in the place of the old ones."""
+    counts = memory.counts
+    entries = [
+        entry
+        for kind, make in (("facts", fact_entries), ("definitions", definition_entries))
+        if kind in counts
+        for entry in make(graph)
+    ]
+    if not entries:
+        return memory
+    kept = memory.only(lambda kind, _source: kind == "examples")
+    return replace(kept.with_entries(entries), graph=graph.fingerprint)
 
 
 def gate(before: FusedModel[Any], after: FusedModel[Any], items: Sequence[Document] | Sequence[Question]) -> Gate:

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from fusion.classification import ClassificationModel
 from fusion.knowledge import KnowledgeTable
-from fusion.model import NAME_ENCODER, FusedModel, ModelSettings
+from fusion.memory import Memory
+from fusion.model import NAME_ENCODER, FusedEncoder, FusedModel, ModelSettings
 from fusion.name_vectors import NameVectors
 from fusion.questions import QuestionModel
 from fusion.relations import RelationModel
@@ -38,10 +39,26 @@ def read_items(task: str, path: str | Path) -> list[Any]:
 
 
 def make_model(
-    encoder: Encoder, settings: ModelSettings, table: KnowledgeTable | None = None, linker: Linker | None = None
+    encoder: Encoder,
+    settings: ModelSettings,
+    table: KnowledgeTable | None = None,
+    linker: Linker | None = None,
+    memory: Memory | None = None,
 ) -> FusedModel[Any]:
-    """An untrained model: fused if there is a table, plain otherwise."""
-    return TASKS[settings.task].make(encoder, settings, table, linker)
+    """An untrained model: fused if there is a table, plain otherwise; with or without a memory.
+
+    Raises:
+        MedgraftError: the memory is of another graph than the table, or read by another encoder.
+    """
+    model = TASKS[settings.task].make(encoder, settings, table, linker)
+    if memory is not None:
+        memory.check(encoder, "" if table is None else table.fingerprint)
+        network: Any = model.network
+        if not isinstance(network.encoder, FusedEncoder):
+            network.encoder = FusedEncoder(encoder, after_block=settings.after_block)
+        network.encoder.add_memory(memory, settings.seed)
+        model.memory = memory
+    return model
 
 
 def load(folder: str | Path, device: str = "auto") -> FusedModel[Any]:
@@ -68,7 +85,9 @@ def load(folder: str | Path, device: str = "auto") -> FusedModel[Any]:
                 "copy both from one training"
             )
     exported = (folder / "model.onnx").is_file()
-    model = make_model(OnnxEncoder.read(folder) if exported else Encoder.load(folder), settings, table, linker)
+    encoder = OnnxEncoder.read(folder) if exported else Encoder.load(folder)
+    memory = Memory.load(folder / "memory", encoder) if description.get("memory") else None
+    model = make_model(encoder, settings, table, linker, memory)
     weights = folder / "medgraft.safetensors"
     try:
         missing, unexpected = model.network.load_state_dict(load_file(weights), strict=False)

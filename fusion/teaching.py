@@ -71,7 +71,7 @@ class Lesson:
         frozen, teacher = student.encoder.frozen_blocks, self.teacher
         shared = student.encoder.num_blocks == teacher.encoder.num_blocks
         if student.frozen_states is not None and (
-            not shared or (teacher.fused and teacher.settings.after_block < frozen)
+            not shared or ((teacher.fused or teacher.memory) and teacher.settings.after_block < frozen)
         ):
             raise MedgraftError(
                 f"{frozen} frozen blocks cannot be computed once for teacher and student: that needs a student with "
@@ -82,6 +82,8 @@ class Lesson:
     def notes(self) -> dict[str, Any]:
         """For the plan of the training, with a digest of all that the teacher says."""
         total = hashlib.sha256(("" if self.teacher.table is None else self.teacher.table.digest()).encode())
+        if self.teacher.memory is not None:
+            total.update(self.teacher.memory.digest().encode())
         for name, tensor in sorted(self.teacher.network.state_dict().items()):
             total.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return {

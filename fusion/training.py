@@ -1,5 +1,6 @@
 """Train a model on annotated documents, fused with a graph or plain."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from fusion.course import (
     thawing,
 )
 from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
+from fusion.memory import Memory
 from fusion.model import FusedModel
 from fusion.question_corpora import QuestionCorpus
 from fusion.tasks import TASKS, make_model
@@ -33,6 +35,7 @@ from kg import Linker
 from lm.caching import States
 from lm.encoder import Encoder, resolve_device
 from lm.training import fit
+from loaders.errors import MedgraftError
 
 
 def train(
@@ -45,6 +48,8 @@ def train(
     encoder: str | Path,
     out: str | Path | None = None,
     knowledge: KnowledgeTable | None = None,
+    memory: Memory | None = None,
+    memory_size: int = 8,
     head: str = "bio",
     longest_mention: int = 16,
     after_block: int | None = None,
@@ -90,6 +95,8 @@ def train(
         encoder: Hugging Face model folder, or name in the local cache, of a BERT-type encoder.
         out: folder for the model; an interrupted training with the same settings goes on where it stopped.
         knowledge: a finished table in place of graph and embeddings (control arms).
+        memory: entries to recall, read by this encoder; with or without a graph to fuse (`fusion.build_memory`).
+        memory_size: entries of each kind that a sentence recalls.
         head: for ner "bio", flat tags of words, or "span", with which mentions may nest and overlap.
         longest_mention: words of the longest mention that the span head finds.
         after_block: blocks below the knowledge; two thirds of them by default.
@@ -139,6 +146,8 @@ def train(
         patience=patience, lora_rank=lora_rank, seed=seed, device=device, progress=progress,
     )  # fmt: skip
     check_task(task, corpus, head)
+    if lesson is not None and memory is not None:
+        raise MedgraftError("a student recalls nothing; give a memory to its teacher, or train without a lesson")
     asked = {} if lesson is not None else TASKS[task].settings_of(corpus)  # type: ignore[arg-type]
     resolve_device(device)
     searched = search_for_leaks(task, corpus, graph)
@@ -147,11 +156,14 @@ def train(
         model = lesson.student(seed)
     else:
         loaded = Encoder.load(encoder)
-        settings = model_settings(task, loaded, course, asked)
-        model = make_model(loaded, settings, table, linker if table is not None else None)
+        settings = replace(model_settings(task, loaded, course, asked), memory_size=memory_size)
+        memory = _read_by(memory, loaded, frozen_blocks)
+        model = make_model(loaded, settings, table, linker if table is not None else None, memory)
     adapt(model.encoder, course)
     make_ready(model, course)
-    plan = described(task, corpus, encoder, course, {} if lesson is None else lesson.notes())
+    more = {} if lesson is None else lesson.notes()
+    more |= {} if memory is None else {"memory": memory.counts, "memory digest": memory.digest()[:12]}
+    plan = described(task, corpus, encoder, course, more)
     folder = None if out is None else checkpoints(Path(out), *decisive(model, corpus, plan))
     with further_losses(model, course), taught(model, lesson):
         data = model.training_data(corpus.train) if lesson is None else lesson.training_data(model, corpus.train)
@@ -173,3 +185,11 @@ def train(
         model.save(out)
         remove_checkpoints(Path(out))
     return model
+
+
+def _read_by(memory: Memory | None, encoder: Encoder, frozen_blocks: int) -> Memory | None:
+    """The memory, read by the model's own frozen blocks if these are enough, so that recalling costs nothing more."""
+    if memory is None:
+        return None
+    shared = memory.read_by(encoder)
+    return shared if frozen_blocks >= memory.depth else memory

@@ -32,23 +32,24 @@ def lower_states(
     The encoder runs where its parameters are.
     """
     states = {} if states is None else states
-    ordered = sorted((window for window in made if _key(window) not in states), key=len)
+    ordered = sorted((window for window in made if key_of(window) not in states), key=len)
     with torch.inference_mode():
         for start in tqdm(range(0, len(ordered), batch_size), "frozen blocks", disable=None if progress else True):
             group = ordered[start : start + batch_size]
             batch = {name: tensor.to(encoder.device) for name, tensor in collate(group, encoder).items()}
             hidden = encoder.lower(batch, after_block).hidden.cpu()
             for row, window in enumerate(group):
-                states[_key(window)] = hidden[row, : len(window)].clone()
+                states[key_of(window)] = hidden[row, : len(window)].clone()
 
     def extra(group: Sequence[Window]) -> dict[str, Tensor]:
         table = torch.zeros(len(group), max(map(len, group)), encoder.hidden_size)
         for row, window in enumerate(group):
-            table[row, : len(window)] = states[_key(window)]
+            table[row, : len(window)] = states[key_of(window)]
         return {LOWER_STATES: table}
 
     return extra
 
 
-def _key(window: Window) -> bytes:
+def key_of(window: Window) -> bytes:
+    """What the states of a window are kept under: its pieces."""
     return window.input_ids.tobytes()

@@ -1,6 +1,6 @@
-"""Vectors of short texts (names): the mean of the last hidden states over the text's pieces."""
+"""Vectors of short texts (names), means of the last hidden states over their pieces; and the states themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lm.alignment import collate, windows
+from lm.alignment import Window, collate, windows
 from lm.encoder import PRECISIONS, Array, Encoder
 
 
@@ -46,6 +46,26 @@ def text_vectors(
                 inside[row, : len(window)] = torch.from_numpy(window.words >= 0)
             vectors[[window.document for window in group]] = mean_states(hidden, inside).cpu().numpy()
     return vectors
+
+
+def read_windows(
+    encoder: Encoder, made: Sequence[Window], after_block: int, progress: bool = False, *, batch_size: int = 128
+) -> Iterator[tuple[int, Array]]:
+    """The hidden states (T, d) of each window after so many blocks, with its place in `made`; short windows first."""
+    order = sorted(range(len(made)), key=lambda n: len(made[n]))
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        for start in tqdm(range(0, len(order), batch_size), "memory", disable=None if progress else True):
+            numbers = order[start : start + batch_size]
+            batch = collate([made[n] for n in numbers], encoder)
+            with torch.inference_mode():
+                hidden = encoder.lower({name: t.to(encoder.device) for name, t in batch.items()}, after_block).hidden
+            states = hidden.float().cpu().numpy()
+            for row, number in enumerate(numbers):
+                yield number, states[row, : len(made[number])]
+    finally:
+        encoder.train(was_training)
 
 
 def mean_states(hidden: Tensor, inside: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What methods around the fused model are worth: classification, augmentation, distillation, export, shared tasks.
+"""What methods around the fused model are worth: classification, augmentation, distillation, export, memory, sharing.
 
     make bench-methods
     nice -n 19 python -m tests.benchmarks.methods distillation export --graph G --embeddings E --linker L
@@ -29,6 +29,7 @@ from fusion.augmentation import augmented, mixed
 from fusion.corpora import Corpus
 from fusion.course import PAIR_TASKS
 from fusion.knowledge import KnowledgeTable
+from fusion.memory import KINDS
 from fusion.model import FusedModel, ModelSettings
 from fusion.question_corpora import QuestionCorpus
 from fusion.sharing import table_for
@@ -348,6 +349,56 @@ def _distilled(gold: Any) -> Figures:
     return figures
 
 
+REMEMBERING = ("plain", "memory", "shuffled memory", "true", "memory+true")
+
+
+def memory(known: Known) -> Figures:
+    """A memory alone, with its slots shuffled, knowledge attention, and both: NER on BC5CDR at few labels."""
+    corpus = fusion.load_corpus("bc5cdr")
+    assert corpus is not None, "set MEDGRAFT_DATA"
+    few, test, most = (6, 10, 200) if report.small() else (25, 150, 6000)
+    part = replace(corpus, train=corpus.train[:few], dev=corpus.dev[:few], test=())
+    gold = corpus.test[:test]
+    states: Figures = {}
+
+    def entries(out: Path) -> None:
+        fusion.build_memory(KINDS, ENCODER, graph=known.graph, corpus=part, most=most).save(out)
+
+    whole = fusion.Memory.load(_made(f"memory-{most}", entries))
+    for seed in SEEDS:
+        for arm in REMEMBERING:
+
+            def run(arm: str = arm, seed: int = seed) -> Figures:
+                given: Figures = {"knowledge": known.table, "linker": known.linker} if "true" in arm else {}
+                if "memory" in arm:
+                    given["memory"] = whole.shuffled(seed) if "shuffled" in arm else whole
+                brief = {"epochs": 1} if report.small() else {}
+                start = time.process_time()
+                model = fusion.train(
+                    "ner", part, encoder=ENCODER, seed=seed, frozen_states=states, **given, **{**FEW, **brief}
+                )
+                spent = time.process_time() - start
+                return {**_scored(model, gold), "training seconds": spent, "steps": model.training["steps"]}
+
+            kept(f"memory-{arm}-{seed}", run)
+    answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in gold]
+    like = set_tally(answers, answers)
+    runs = {
+        arm: [json.loads((KEPT / f"memory-{arm}-{seed}.json").read_text()) for seed in SEEDS] for arm in REMEMBERING
+    }
+    rows, figures = [], {}
+    for arm in REMEMBERING:
+        shown, each = [], [run["values"]["f1"] for run in runs[arm]]
+        figures[arm] = {"f1": each}
+        for base in ("plain", "shuffled memory", "true"):
+            _, _, gap, p = against(restored(like, runs[arm]), restored(like, runs[base]), "f1")
+            figures[arm][f"against {base}"] = (gap, p)
+            shown.append("" if arm == base else f"{100 * gap:+.2f}, p {p:.4f}")
+        rows.append((arm, f"{100 * np.mean(each):.2f} ({100 * np.std(each, ddof=1):.2f})", *shown))
+    report.table("memory", ("arm", "F1 (sd)", "- plain", "- shuffled memory", "- true"), rows)
+    return figures
+
+
 def export(_known: Known) -> Figures:
     """Speed from text to mentions, size and F1 of the exported models against torch, one thread, by turns."""
     corpus = fusion.load_corpus("bc5cdr")
@@ -519,6 +570,7 @@ def _gold_tally(task: str, corpus: Any) -> Tally:
 PARTS = {
     "distillation": distillation,
     "export": export,
+    "memory": memory,
     "classification": classification,
     "augmentation": augmentation,
     "multitask": multitask,
