@@ -4,8 +4,9 @@ The encoder is passed in (`fusion.NameVectors` is one), so that this package kno
 as float16 and mapped from disk; a search reads them once for all texts that are asked together.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -96,37 +97,61 @@ def check_encoder(encode: NameEncoder, fingerprint: str) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """The spellings that mean most like a text, best first, and their cosines in (0, 1]."""
+
+    names: Names
+    scores: Floats
+    cosines: Callable[[Names], Floats]
+    """Of any spellings with the text; -2 where one has no vector."""
+
+
 class VectorIndex:
     """Exact nearest spellings by vectors."""
 
     def __init__(self, arrays: AliasVectors, encode: NameEncoder) -> None:
         check_encoder(encode, arrays.encoder)
-        self._arrays, self.encode = arrays, encode
+        self._spellings, self.encode = arrays.spellings, encode
         self._index = MappedIndex(arrays.vectors)
 
-    def nearest(self, texts: Sequence[str], k: int) -> list[tuple[Names, Floats]]:
-        """For each text its best `k` spellings, best first, and their cosines in (0, 1]."""
+    def nearest(self, texts: Sequence[str], k: int) -> list[Meant]:
+        """For each text its best `k` spellings."""
         if not texts:
             return []
         # Rounded like the names, so that the last bits, which depend on what is encoded beside, leave no trace.
         asked = self.encode([text.casefold() for text in texts]).astype(np.float16).astype(np.float32)
         rows, scores = self._index.search(asked, k)
-        scores = np.minimum(np.round(scores, 5), np.float32(1))
+        scores = _rounded(scores)
         return [
-            (self._arrays.spellings[found[good]], of[good])
-            for found, of in zip(rows, scores, strict=True)
-            for good in (of > 0,)
+            Meant(self._spellings[found[of > 0]], of[of > 0], partial(self._cosines, vector))
+            for vector, found, of in zip(asked, rows, scores, strict=True)
         ]
+
+    def _cosines(self, vector: Floats, names: Names) -> Floats:
+        rows = np.minimum(np.searchsorted(self._spellings, names), len(self._spellings) - 1)
+        scores = _rounded(self._index.scores(vector[None], rows[None])[0])
+        return np.where(self._spellings[rows] == names, scores, np.float32(-2))
 
 
 def merged(
-    spelled: tuple[Names, Floats], meant: tuple[Names, Floats] | None
+    spelled: tuple[Names, Floats], meant: Meant | None
 ) -> Iterator[tuple[int, float, tuple[tuple[str, float], ...]]]:
-    """Spellings, each with its score and the signals of the sides that found it: the greater cosine is the score."""
-    both: dict[int, list[tuple[str, float]]] = {}
-    for signal, found in (("spelling", spelled), ("vectors", meant)):
-        if found is not None:
-            for name, score in zip(found[0].tolist(), found[1].tolist(), strict=True):
-                both.setdefault(name, []).append((signal, round(score, 5)))
-    for name, signals in both.items():
-        yield name, max(score for _, score in signals), tuple(signals)
+    """Spellings that either side found, each with its score and signals.
+
+    The score is the cosine of the vectors; of a spelling that has none, or without vectors, that of the 3-grams.
+    """
+    by_spelling = dict(zip(spelled[0].tolist(), spelled[1].tolist(), strict=True))
+    by_vector: dict[int, float] = {}
+    if meant is not None:
+        known = zip(spelled[0].tolist(), meant.cosines(spelled[0]).tolist(), strict=True)
+        by_vector = {name: max(cosine, 0.0) for name, cosine in known if cosine > -2}
+        by_vector |= zip(meant.names.tolist(), meant.scores.tolist(), strict=True)
+    for name in by_spelling | by_vector:
+        both = (("spelling", by_spelling.get(name)), ("vectors", by_vector.get(name)))
+        signals = tuple((signal, round(score, 5)) for signal, score in both if score is not None)
+        yield name, signals[-1][1], signals
+
+
+def _rounded(scores: Floats) -> Floats:
+    return np.minimum(np.round(scores, 5), np.float32(1))

@@ -2,8 +2,8 @@
 
 A candidate's score says how well one of its names fits the text: 1.0 if it equals the text after normalisation
 (`kg.matching`), 0.05 less for each word exchanged for another that the graph's synonyms license (`kg.variants`), 0.15
-less for a word left out, else the cosine of their character 3-grams (`kg.alias_index`) or of their vectors, if the
-linker has any (`kg.alias_vectors`): whichever is greater. Order: names that match, the
+less for a word left out, else the cosine of their character 3-grams (`kg.alias_index`), or of their vectors if the
+name has one (`kg.alias_vectors`). Order: names that match, the
 nearest first; then what a corpus means by them (`Linker.build(corpus=...)`); then score; then whether the name is the
 preferred one, then the concept's id; nothing is left to chance.
 Where a text's context or its other concepts decide between candidates, `signals` says so (`kg.disambiguation`).
@@ -36,7 +36,7 @@ from kg.alias_table import (
     spellings_of,
     spellings_of_types,
 )
-from kg.alias_vectors import AliasVectors, NameEncoder, VectorIndex, encode_spellings, merged
+from kg.alias_vectors import AliasVectors, Meant, NameEncoder, VectorIndex, encode_spellings, merged
 from kg.assertion import mark_assertions
 from kg.dictionary import GAP, Dictionary, Hit
 from kg.disambiguation import MARGIN, ContextScorer, Hierarchy, collapse, weigh
@@ -54,10 +54,6 @@ _REMEMBERED = 100_000  # a bound for endless streams of text
 _WEIGHED = 5  # candidates that match of which context and coherence choose, however few are asked for
 _MEANT = 4  # names by vectors that are sought for each candidate asked for
 _EXCHANGED, _LEFT_OUT = 0.05, 0.15  # what a hit loses
-
-
-Nearest = tuple[NDArray[np.int32], NDArray[np.float32]]
-"""Spellings, and how near they are."""
 
 
 class Linker:
@@ -482,7 +478,7 @@ class Linker:
                 high = middle
         return low
 
-    def _meant(self, wanted: Sequence[tuple[str, tuple[Hit, ...]]], k: int) -> dict[str, Nearest]:
+    def _meant(self, wanted: Sequence[tuple[str, tuple[Hit, ...]]], k: int) -> dict[str, Meant]:
         """The names that mean most like those of the texts that fewer than k concepts match by name."""
         if self._meanings is None:
             return {}
@@ -491,7 +487,7 @@ class Linker:
         return dict(zip(texts, self._meanings.nearest(texts, _MEANT * k), strict=True))
 
     def _rank(
-        self, text: str, hits: tuple[Hit, ...], k: int, meant: Nearest | None = None
+        self, text: str, hits: tuple[Hit, ...], k: int, meant: Meant | None = None
     ) -> tuple[tuple[Candidate, int], ...]:
         ranked: dict[int, Candidate] = {}
         seen = self._seen_in_corpus(hits)
@@ -544,7 +540,9 @@ class Linker:
         score = round(1 - _EXCHANGED * exchanged - _LEFT_OUT * left_out, 5)
         return Candidate(self._id[concept].as_py(), score, alias, signals)
 
-    def _alike(self, spelled: Nearest, meant: Nearest | None) -> dict[int, Candidate]:
+    def _alike(
+        self, spelled: tuple[NDArray[np.int32], NDArray[np.float32]], meant: Meant | None
+    ) -> dict[int, Candidate]:
         """Concepts that have these names, each with the best of its own; in the order of candidates."""
         files = self._files
         found = []

@@ -59,7 +59,11 @@ def test_a_paraphrase_is_a_candidate_and_says_which_side_found_it(linker):
     linker.vectors = encoder
     (seizure, *_) = linker.candidates("epileptic seizures of him", k=1)
     assert dict(seizure.signals).keys() == {"spelling", "vectors"}
-    assert seizure.score == max(dict(seizure.signals).values())
+    assert seizure.score == dict(seizure.signals)["vectors"] < dict(seizure.signals)["spelling"]
+    diseases = Linker.build(GRAPH, vectors=Meanings(), vector_types=["Disease"])
+    by_side = {c.concept_id: c for c in diseases.candidates("abnormal hearts of marfan", k=9)}
+    assert by_side["HP:2"].signals == (("spelling", by_side["HP:2"].score),), "no vector, so the 3-grams count"
+    assert dict(by_side["DIS:2"].signals)["vectors"] == by_side["DIS:2"].score
 
 
 def test_what_matches_by_name_comes_first_and_needs_no_encoder(linker):
