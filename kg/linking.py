@@ -206,7 +206,7 @@ class Linker:
             for (text, id), places in zip(batch, found, strict=True):
                 by_spelling = [candidates[place.name, place.hits] for place in places]
                 ranked = self._weighed(text, places, by_spelling, context, coherence)
-                linked = (self._mention(*pair, k, collapsed) for pair in zip(places, ranked, strict=True))
+                linked = (self._mention(*of, k, collapsed) for of in zip(places, by_spelling, ranked, strict=True))
                 yield Document(id, text, mark_assertions(text, linked))
 
     def link_mentions(self, document: Document, *, k: int = 5, threshold: float | None = None) -> Document:
@@ -366,24 +366,22 @@ class Linker:
             for n in range(len(places))
         ]
 
-    def _mention(self, place: Place, candidates: tuple[Candidate, ...], k: int, collapsed: bool) -> Mention:
+    def _mention(
+        self,
+        place: Place,
+        by_spelling: tuple[tuple[Candidate, int], ...],
+        candidates: tuple[Candidate, ...],
+        k: int,
+        collapsed: bool,
+    ) -> Mention:
+        row = {candidate.concept_id: row for candidate, row in by_spelling}
         if collapsed:
-            candidates = collapse(candidates, [self._row(c.concept_id) for c in candidates], self._hierarchy)
+            candidates = collapse(candidates, [row[c.concept_id] for c in candidates], self._hierarchy)
         best = candidates[0]
         p = self.confidence.probability(place.name, candidates)
-        types = self._types[self._row(best.concept_id)].as_py()
+        types = self._types[row[best.concept_id]].as_py()
         concept_id = best.concept_id if p >= self.confidence.threshold else None
         return Mention(place.start, place.end, types[0] if types else "", concept_id, p, candidates[:k], place.parts)
-
-    def _row(self, concept_id: str) -> int:
-        low, high = 0, len(self._id)
-        while low < high:
-            middle = (low + high) // 2
-            if self._id[middle].as_py() < concept_id:
-                low = middle + 1
-            else:
-                high = middle
-        return low
 
     def _rank(self, text: str, hits: tuple[Hit, ...], k: int) -> tuple[tuple[Candidate, int], ...]:
         ranked: dict[int, Candidate] = {}

@@ -5,7 +5,7 @@ from typing import Literal
 
 from kg.abbreviations import abbreviations
 from kg.coordination import coordinated
-from kg.dictionary import GAP, Dictionary, Found, Hit, keep_spans
+from kg.dictionary import GAP, Dictionary, Found, Hit, keep_spans, nearest
 
 Span = tuple[int, int]
 MIN_SYMBOL = 3  # letters of a symbol that is found without being defined in the text
@@ -56,12 +56,12 @@ def find_mentions(text: str, dictionary: Dictionary, settings: Settings) -> list
     _prefer_plain(found)
     places = []
     for start, end in keep_spans(found, words, nested=bool(settings.nested)):
-        places.append(Place(start, end, text[start:end], _nearest(found[start, end])))
+        places.append(Place(start, end, text[start:end], tuple(nearest(found[start, end]))))
     if settings.coordination:
-        for shared in coordinated(text, words, found, dictionary):
+        for shared in coordinated(words, found, dictionary):
             (a, b), (c, d) = shared.parts
             if (a, d) not in found:
-                places.append(Place(a, d, f"{text[a:b]} {text[c:d]}", _nearest(list(shared.hits)), shared.parts))
+                places.append(Place(a, d, f"{text[a:b]} {text[c:d]}", shared.hits, shared.parts))
     for (start, end), long in long_forms.items():
         hits = tuple(dictionary.lookup(text[slice(*long)]))
         inside = any(place.start <= start and end <= place.end and not place.parts for place in places)
@@ -91,9 +91,3 @@ def _prefer_plain(found: Found) -> None:
         if any(start <= s and e <= end for row in rows for s, e in plain.get(row, ())):
             del found[start, end]
 
-
-def _nearest(hits: list[Hit]) -> tuple[Hit, ...]:
-    best: dict[int, int] = {}
-    for hit in hits:
-        best[hit.row] = min(hit.cost, best.get(hit.row, hit.cost))
-    return tuple(sorted(Hit(cost, row) for row, cost in best.items()))
