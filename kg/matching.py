@@ -68,6 +68,7 @@ _SPELLING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<=[a-z]{2})ll(?=ed$|ing$)", "l"),
     )
 )
+_SPELT = re.compile(r"[ao]e|our|is|[tb]re$|ulph|euc|ys|grey|ll(?:ed|ing)$")  # without it no rule of spelling applies
 # Endings that turn one stem into another part of speech: hypotonia, hypotonic; microcephaly, microcephalic.
 _ENDING = re.compile(r"(?:ia|ic|i|y|ism|al|a|us|um|ous|ae|is|e|ar)$")
 # Nouns and adjectives whose stems differ: dysplasia, dysplastic; clavicle, clavicular; larynx, laryngeal.
@@ -90,6 +91,7 @@ _DERIVED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^testes$", "testis"),
     )
 )
+_DERIVING = ("ic", "ous", "ular", "geal", "ges", "us", "ence", "feet", "teeth", "testes")  # how these words end
 _KEPT = ("itis", "itides", "osis", "oses", "oma", "omas", "omata")
 _stemmer = snowballstemmer.stemmer("english")
 
@@ -101,8 +103,9 @@ def spelling(word: str) -> str:
     if not plain.isascii():
         plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
     plain = _ROMAN.get(plain, plain)
-    for pattern, instead in _SPELLING:
-        plain = pattern.sub(instead, plain)
+    if _SPELT.search(plain):
+        for pattern, instead in _SPELLING:
+            plain = pattern.sub(instead, plain)
     return plain
 
 
@@ -132,8 +135,9 @@ def stem(word: str) -> str:
     plain = spelling(word)
     if len(plain) > 64 or not plain.isalpha():  # nothing to inflect; the stemmer is quadratic on very long words
         return plain
-    for pattern, instead in _DERIVED:
-        plain = pattern.sub(instead, plain)
+    if plain.endswith(_DERIVING):
+        for pattern, instead in _DERIVED:
+            plain = pattern.sub(instead, plain)
     if plain.endswith(_KEPT):  # gingivitis is not gingival
         return singular(plain)
     stemmed = _stemmer.stemWord(plain)
