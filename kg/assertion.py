@@ -22,7 +22,7 @@ from loaders.records import Mention
 MAX_WORDS = 12  # words that a trigger reaches, beside those of lists
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|[?:;]")
 _SENTENCE = re.compile(
-    r"(?<=[.!?])[\"')\]]*\s+(?=[^a-z\s])|\n\s*\n|\n(?=\s*(?:[-*\u2022]|\d+[.)])\s|[A-Z][\w ]{0,30}:)|\r\n\r\n"
+    r"[.!?][\"')\]]*\s+(?=[^a-z\s])|\n\s*\n|\n(?=\s*(?:[-*\u2022]|\d+[.)])\s|[A-Z][\w ]{0,30}:)|\r\n\r\n"
 )
 _HEADING = re.compile(r"(?m)^[ \t]*([A-Za-z][A-Za-z /&-]{2,50}?)[ \t]*:")
 _LIST = re.compile(r"(?:,|/|\bor\b|\band\b|\bnor\b)", re.IGNORECASE)
@@ -64,21 +64,23 @@ def triggers(text: str, start: int, end: int) -> list[Trigger]:
     """The phrases in characters [start, end) of a text; of those that overlap the longest, of these the first."""
     words = _WORD.findall(text, start, end)
     lower = " ".join(words).lower().replace("\u2019", "'").split(" ")
-    found: list[tuple[int, int]] = []  # place of the first word, and how many
-    i = 0
-    while i < len(words):
-        phrases = (tuple(lower[i : i + length]) for length in _LENGTHS.get(lower[i], ()))
-        length = next((len(phrase) for phrase in phrases if phrase in _MEANINGS), 0)
-        if length:
-            found.append((i, length))
-        i += max(1, length)
+    found: list[tuple[int, int]] = []  # words [first, after) of each phrase
+    after = 0
+    for i, word in enumerate(lower[: len(words)]):
+        if i < after or word not in _LENGTHS:
+            continue
+        for length in _LENGTHS[word]:
+            if tuple(lower[i : i + length]) in _MEANINGS:
+                after = min(i + length, len(lower))
+                found.append((i, after))
+                break
     if not found:
         return []
     spans = [match.span() for match in _WORD.finditer(text, start, end)]
     return [
-        Trigger(spans[first][0], spans[first + length - 1][1], kind, assertion)
-        for first, length in found
-        for kind, assertion in _MEANINGS[tuple(lower[first : first + length])]
+        Trigger(spans[first][0], spans[after - 1][1], kind, assertion)
+        for first, after in found
+        for kind, assertion in _MEANINGS[tuple(lower[first:after])]
     ]
 
 

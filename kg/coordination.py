@@ -37,58 +37,50 @@ def coordinated(words: Words, found: Found, dictionary: Dictionary) -> list[Shar
     ends = {end for _, end in found}
     shared: dict[tuple[Span, Span], tuple[Hit, ...]] = {}
     for conjuncts in _lists(words):
-        named = [any(words.ends[place] in ends for place in conjunct) for conjunct in conjuncts]
+        named = [not ends.isdisjoint([words.ends[place] for place in conjunct]) for conjunct in conjuncts]
         for j in range(1, len(conjuncts)):
             for i in range(j - 1, max(-1, j - MAX_CONJUNCTS), -1):
-                if any(len(between) > MAX_OWN for between in conjuncts[i + 1 : j]):
+                if i + 1 < j and len(conjuncts[i + 1]) > MAX_OWN:  # what lies between is too long for a conjunct
                     break
                 first, last = conjuncts[i], conjuncts[j]
-                counted = words.forms[first[-1]].number and words.forms[last[0]].number  # "type 1 and 2 diabetes"
-                if not (named[i] or named[j] or counted):
-                    continue
-                own = _borrow_end(words, first, last, ends, dictionary, counted)
-                for pair in own, _borrow_start(words, first, last, found, starts, dictionary, own is not None):
-                    if pair is not None:
-                        shared.setdefault(pair.parts, pair.hits)
+                pairs = []
+                if words.ends[first[-1]] in ends:
+                    if words.starts[last[0]] not in starts:
+                        pairs.append(_borrow_start(words, first, last, found, dictionary))
+                elif named[j] or (words.forms[first[-1]].number and words.forms[last[0]].number):
+                    pairs.append(_borrow_end(words, first, last, ends, dictionary))
+                    if pairs[0] is not None:
+                        pairs.append(_borrow_start(words, first, last, None, dictionary))
+                for pair in filter(None, pairs):
+                    shared.setdefault(pair.parts, pair.hits)
     return [Shared(parts, tuple(nearest(list(hits)))) for parts, hits in sorted(shared.items())]
 
 
 def _borrow_end(
-    words: Words, first: Conjunct, last: Conjunct, ends: set[int], dictionary: Dictionary, counted: bool
+    words: Words, first: Conjunct, last: Conjunct, ends: set[int], dictionary: Dictionary
 ) -> Shared | None:
     """The end of the first conjunct with the end of the last, where a name ends there: "renal and otic anomalies"."""
-    if words.ends[first[-1]] in ends:
-        return None
+    counted = words.forms[first[-1]].number and words.forms[last[0]].number  # "type 1 and 2 diabetes"
     heads = [
         last[skipped : skipped + m]
         for skipped in range(1, min(MAX_OWN, len(last) - 1) + 1)
         for m in range(min(MAX_SHARED, len(last) - skipped), 0, -1)
         if counted or words.ends[last[skipped + m - 1]] in ends
     ]
-    owns = [first[-n:] for n in range(min(MAX_OWN, len(first)), 0, -1)]
-    return _together(words, owns, heads, dictionary)
+    return _together(words, [first[-n:] for n in range(min(MAX_OWN, len(first)), 0, -1)], heads, dictionary)
 
 
 def _borrow_start(
-    words: Words,
-    first: Conjunct,
-    last: Conjunct,
-    found: Found,
-    starts: set[int],
-    dictionary: Dictionary,
-    paired: bool,
+    words: Words, first: Conjunct, last: Conjunct, found: Found | None, dictionary: Dictionary
 ) -> Shared | None:
-    """The beginning of the first conjunct, itself a name, with the last one: "cleft lip and palate"."""
-    if words.starts[last[0]] in starts and not paired:
-        return None
+    """The beginning of the first conjunct with the last one: "cleft lip and palate"; of `found`, one of its names."""
     heads = [
         first[begin : begin + m]
         for begin in range(max(0, len(first) - MAX_SHARED - MAX_OWN), len(first) - 1)
-        if paired or (words.starts[first[begin]], words.ends[first[-1]]) in found
+        if found is None or (words.starts[first[begin]], words.ends[first[-1]]) in found
         for m in range(min(MAX_SHARED, len(first) - 1 - begin), 0, -1)
     ]
-    owns = [last[:n] for n in range(min(MAX_OWN, len(last)), 0, -1)]
-    return _together(words, owns, heads, dictionary)
+    return _together(words, [last[:n] for n in range(min(MAX_OWN, len(last)), 0, -1)], heads, dictionary)
 
 
 def _together(

@@ -25,17 +25,17 @@ GAP = 10  # what a word that is left out of a mention costs, where a word instea
 _REMEMBERED = 200_000  # words, and keys, of which the answer is kept: a bound for endless streams of text
 _TOKEN = re.compile(r"([^\W_]+)((?:['\u2019]s\b)?)")  # `WORD`, and the possessive that falls away
 _BREAK = re.compile(r"[.,;:!?()\[\]{}]|\n\s*\n")
-_MODIFIER = re.compile(
-    r".{3,}(?:al|ic|ous|ive|ar|ary)|left|right|both|mild|severe|moderate|marked|distal|proximal|first|second|third|fourth"
-    r"|fifth|\d+(?:st|nd|rd|th)"
-)
-_ADJECTIVE = re.compile(r".{3,}(?:al|ic|ous|ive|ar|ary|ed|oid)$")
+_ADJECTIVAL = re.compile(r".{3,}(?:al|ic|ous|ive|ar|ary|ed|oid)")
+_PARTICIPLE = ("ed", "oid")
+_MODIFIERS = frozenset("left right both mild severe moderate marked distal proximal first second third fourth fifth".split())
+_ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)")
 _CLOSE = frozenset(("a", "an", "in", "of", "the"))  # words that a mention which is not literal may span
 CONJUNCTIONS = frozenset(("and", "or", "nor", "but", "versus", "vs"))
 Value = TypeVar("Value")
 
 
-class Form(NamedTuple):
+@dataclass(slots=True)  # not frozen, nor a tuple: read all the time, and new for each new word
+class Form:
     """A word, wherever it stands.
 
     Attributes:
@@ -61,7 +61,8 @@ class Form(NamedTuple):
     number: bool
 
 
-class Gap(NamedTuple):
+@dataclass(slots=True)
+class Gap:
     """What stands between two words.
 
     Attributes:
@@ -262,10 +263,13 @@ class Dictionary:
         if literal:
             hits = tuple(hit for hit in hits if not hit.cost)
         if hits:
-            found.setdefault((start, end), []).extend(Hit(hit.cost + cost, hit.row) for hit in hits)
+            found.setdefault((start, end), []).extend(
+                [Hit(hit.cost + cost, hit.row) for hit in hits] if cost else hits
+            )
 
     def _form(self, word: str) -> Form:
         lower = word.lower()
+        adjectival = _ADJECTIVAL.fullmatch(lower) is not None
         content = lower not in FUNCTION_WORDS
         code = short = exact = 0
         if len(word) <= MAX_LETTERS:
@@ -279,8 +283,10 @@ class Dictionary:
             close=lower in _CLOSE,
             joins=lower in CONJUNCTIONS,
             lists=lower in ("and", "or", "nor"),
-            ends=not _ADJECTIVE.fullmatch(lower),
-            modifier=_MODIFIER.fullmatch(lower) is not None,
+            ends=not adjectival,
+            modifier=(adjectival and not lower.endswith(_PARTICIPLE))
+            or lower in _MODIFIERS
+            or (lower[0].isdigit() and _ORDINAL.fullmatch(lower) is not None),
             number=len(word) < 3 and (word.isdigit() or word.isupper()),
         )
 

@@ -1,7 +1,7 @@
 """Where a text names concepts: the dictionary's names, what coordination leaves out, and abbreviations it defines."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from kg.abbreviations import abbreviations
 from kg.coordination import coordinated
@@ -31,8 +31,7 @@ class Settings:
     abbreviations: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A mention before it is linked: where it lies, the text to find candidates for, and the names that match.
 
     `parts` is empty for a mention of one stretch. `hits` are in the order of their cost.
@@ -51,7 +50,7 @@ def find_mentions(text: str, dictionary: Dictionary, settings: Settings) -> list
     found = dictionary.find(words, gaps=settings.gaps)
     long_forms = abbreviations(text) if settings.abbreviations else {}
     defined = {text[start:end].removesuffix("s") for start, end in long_forms}
-    for span in [span for span in found if _is_hidden(text, span, defined, long_forms)]:
+    for span in [s for s in found if s[1] - s[0] < MIN_SYMBOL or (defined and _is_hidden(text, s, defined, long_forms))]:
         del found[span]
     _prefer_plain(found)
     places = []
@@ -74,19 +73,22 @@ def _is_hidden(text: str, span: Span, defined: set[str], long_forms: dict[Span, 
     """Whether a span is an abbreviation, which means what the text says, not what the graph has under these letters."""
     start, end = span
     name = text[start:end]
-    if end - start < MIN_SYMBOL or name in defined or name.removesuffix("s") in defined:
+    if name in defined or name.removesuffix("s") in defined:
         return True
     return any(s <= start and end <= e for s, e in long_forms)
 
 
 def _prefer_plain(found: Found) -> None:
     """Drop names that match only by leaving a word out where the same name matches inside without."""
+    gapped = [span for span, hits in found.items() if min(hits).cost >= GAP]
+    if not gapped:
+        return
     plain: dict[int, list[Span]] = {}
     for span, hits in found.items():
         for hit in hits:
             if hit.cost == 0:
                 plain.setdefault(hit.row, []).append(span)
-    for start, end in [s for s, hits in found.items() if min(hits).cost >= GAP]:
+    for start, end in gapped:
         rows = {hit.row for hit in found[start, end]}
         if any(start <= s and e <= end for row in rows for s, e in plain.get(row, ())):
             del found[start, end]
