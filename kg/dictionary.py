@@ -46,6 +46,7 @@ class Form:
         lists: Whether it joins conjuncts that may share words.
         ends: Whether a mention may end with it: an adjective waits for its noun.
         modifier: Whether it may be left out of a mention: an adjective by its ending, a side, a degree, a number.
+        inside: Whether it may stand inside a name's mention: it is known, or may be left out.
         number: Whether it counts something: 2, II, A.
     """
 
@@ -58,6 +59,7 @@ class Form:
     lists: bool
     ends: bool
     modifier: bool
+    inside: bool
     number: bool
 
 
@@ -86,25 +88,26 @@ class Words:
     gaps: list[Gap]
 
     def runs(self) -> Iterator[tuple[list[int], list[bool]]]:
-        """Two content words or more that no punctuation and not too many function words part, as places.
+        """Two words or more that one name may have, as places: no punctuation and not too many function words part them.
 
-        With each, whether only such words as "of the" stand between it and the one before.
+        With each, whether only such words as "of the" stand between it and the one before. A word that no name has and
+        that may not be left out ends a run.
         """
         run: list[int] = []
         close: list[bool] = []
         skipped, near = 0, True
         for place, (form, gap) in enumerate(zip(self.forms, self.gaps, strict=True)):
-            if run and (gap.breaks or (skipped > MAX_SKIPPED and form.content)):
+            if run and (gap.breaks or (form.content and (skipped > MAX_SKIPPED or not form.inside))):
                 if len(run) > 1:
                     yield run, close
                 run, close = [], []
-            if form.content:
+            if not form.content:
+                skipped += 1
+                near = near and form.close
+            elif form.code or run:  # a name begins with a word that is known
                 run.append(place)
                 close.append(near)
                 skipped, near = 0, True
-            else:
-                skipped += 1
-                near = near and form.close
         if len(run) > 1:
             yield run, close
 
@@ -152,7 +155,7 @@ class Dictionary:
         codes: NDArray[np.int64],
     ) -> None:
         # As plain arrays: what NumPy gives for a mapped file is slow to look at by single numbers.
-        self.keys, self.rows, self.costs, self.codes = (np.asarray(array) for array in (keys, rows, costs, codes))
+        self.keys, self.rows, self.costs, self.codes = map(np.asarray, (keys, rows, costs, codes))
         self._flags, self._slots = _flags(self.keys)
         self._code_flags, self._code_slots = _flags(self.codes)
         self._forms = _Remembered(self._form)
@@ -190,8 +193,7 @@ class Dictionary:
         forms = words.forms
         for run, close in words.runs():
             for i in range(len(run) - 1):
-                after = forms[run[i + 1]]
-                if forms[run[i]].code and (after.code or (gaps and after.modifier)):
+                if forms[run[i]].code:
                     self._windows(words, run, close, i, found, gaps)
         for place, form in enumerate(forms):
             if form.short:
@@ -270,6 +272,8 @@ class Dictionary:
     def _form(self, word: str) -> Form:
         lower = word.lower()
         adjectival = _ADJECTIVAL.fullmatch(lower) is not None
+        modifier = (adjectival and not lower.endswith(_PARTICIPLE)) or lower in _MODIFIERS
+        modifier = modifier or (lower[0].isdigit() and _ORDINAL.fullmatch(lower) is not None)
         content = lower not in FUNCTION_WORDS
         code = short = exact = 0
         if len(word) <= MAX_LETTERS:
@@ -284,9 +288,8 @@ class Dictionary:
             joins=lower in CONJUNCTIONS,
             lists=lower in ("and", "or", "nor"),
             ends=not adjectival,
-            modifier=(adjectival and not lower.endswith(_PARTICIPLE))
-            or lower in _MODIFIERS
-            or (lower[0].isdigit() and _ORDINAL.fullmatch(lower) is not None),
+            modifier=modifier,
+            inside=code != 0 or modifier,
             number=len(word) < 3 and (word.isdigit() or word.isupper()),
         )
 
