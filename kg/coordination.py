@@ -56,9 +56,7 @@ def coordinated(words: Words, found: Found, dictionary: Dictionary) -> list[Shar
     return [Shared(parts, tuple(nearest(list(hits)))) for parts, hits in sorted(shared.items())]
 
 
-def _borrow_end(
-    words: Words, first: Conjunct, last: Conjunct, ends: set[int], dictionary: Dictionary
-) -> Shared | None:
+def _borrow_end(words: Words, first: Conjunct, last: Conjunct, ends: set[int], dictionary: Dictionary) -> Shared | None:
     """The end of the first conjunct with the end of the last, where a name ends there: "renal and otic anomalies"."""
     counted = words.forms[first[-1]].number and words.forms[last[0]].number  # "type 1 and 2 diabetes"
     heads = [
@@ -83,9 +81,7 @@ def _borrow_start(
     return _together(words, [last[:n] for n in range(min(MAX_OWN, len(last)), 0, -1)], heads, dictionary)
 
 
-def _together(
-    words: Words, owns: list[Conjunct], heads: list[Conjunct], dictionary: Dictionary
-) -> Shared | None:
+def _together(words: Words, owns: list[Conjunct], heads: list[Conjunct], dictionary: Dictionary) -> Shared | None:
     """The first words of one's own that are a name with the first of the borrowed ones."""
     if not heads:
         return None

@@ -27,7 +27,9 @@ _TOKEN = re.compile(r"([^\W_]+)((?:['\u2019]s\b)?)")  # `WORD`, and the possessi
 _BREAK = re.compile(r"[.,;:!?()\[\]{}]|\n\s*\n")
 _ADJECTIVAL = re.compile(r".{3,}(?:al|ic|ous|ive|ar|ary|ed|oid)")
 _PARTICIPLE = ("ed", "oid")
-_MODIFIERS = frozenset("left right both mild severe moderate marked distal proximal first second third fourth fifth".split())
+_MODIFIERS = frozenset(
+    "left right both mild severe moderate marked distal proximal first second third fourth fifth".split()
+)
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)")
 _CLOSE = frozenset(("a", "an", "in", "of", "the"))  # words that a mention which is not literal may span
 CONJUNCTIONS = frozenset(("and", "or", "nor", "but", "versus", "vs"))
@@ -88,7 +90,7 @@ class Words:
     gaps: list[Gap]
 
     def runs(self) -> Iterator[tuple[list[int], list[bool]]]:
-        """Two words or more that one name may have, as places: no punctuation and not too many function words part them.
+        """Words that may belong to one name, as places: no punctuation and not too many function words part them.
 
         With each, whether only such words as "of the" stand between it and the one before. A word that no name has and
         that may not be left out ends a run.
@@ -265,9 +267,7 @@ class Dictionary:
         if literal:
             hits = tuple(hit for hit in hits if not hit.cost)
         if hits:
-            found.setdefault((start, end), []).extend(
-                [Hit(hit.cost + cost, hit.row) for hit in hits] if cost else hits
-            )
+            found.setdefault((start, end), []).extend([Hit(hit.cost + cost, hit.row) for hit in hits] if cost else hits)
 
     def _form(self, word: str) -> Form:
         lower = word.lower()

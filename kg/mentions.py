@@ -50,7 +50,9 @@ def find_mentions(text: str, dictionary: Dictionary, settings: Settings) -> list
     found = dictionary.find(words, gaps=settings.gaps)
     long_forms = abbreviations(text) if settings.abbreviations else {}
     defined = {text[start:end].removesuffix("s") for start, end in long_forms}
-    for span in [s for s in found if s[1] - s[0] < MIN_SYMBOL or (defined and _is_hidden(text, s, defined, long_forms))]:
+    for span in [
+        s for s in found if s[1] - s[0] < MIN_SYMBOL or (defined and _is_hidden(text, s, defined, long_forms))
+    ]:
         del found[span]
     _prefer_plain(found)
     places = []
@@ -92,4 +94,3 @@ def _prefer_plain(found: Found) -> None:
         rows = {hit.row for hit in found[start, end]}
         if any(start <= s and e <= end for row in rows for s, e in plain.get(row, ())):
             del found[start, end]
-
