@@ -22,7 +22,7 @@ from loaders.records import Mention
 MAX_WORDS = 12  # words that a trigger reaches, beside those of lists
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|[?:;]")
 _SENTENCE = re.compile(
-    r"(?<=[.!?])[\"')\]]*\s+(?=[^a-z\s])|\n\s*\n|\n(?=\s*(?:[-*\u2022]|\d+[.)])\s|[A-Z][\w ]{0,30}:)|\r\n\r\n"
+    r"[.!?][\"')\]]*\s+(?=[^a-z\s])|\n\s*\n|\n(?=\s*(?:[-*\u2022]|\d+[.)])\s|[A-Z][\w ]{0,30}:)|\r\n\r\n"
 )
 _HEADING = re.compile(r"(?m)^[ \t]*([A-Za-z][A-Za-z /&-]{2,50}?)[ \t]*:")
 _LIST = re.compile(r"(?:,|/|\bor\b|\band\b|\bnor\b)", re.IGNORECASE)
@@ -62,36 +62,49 @@ def mark_assertions(text: str, mentions: Iterable[Mention]) -> tuple[Mention, ..
 
 def triggers(text: str, start: int, end: int) -> list[Trigger]:
     """The phrases in characters [start, end) of a text; of those that overlap the longest, of these the first."""
-    words = [(m.start(), m.end(), m[0].lower().replace("\u2019", "'")) for m in _WORD.finditer(text, start, end)]
-    found: list[Trigger] = []
-    i = 0
-    while i < len(words):
-        matched: tuple[str, ...] = ()
-        for phrase, kind, assertion in _PHRASES.get(words[i][2], ()):
-            if matched not in ((), phrase):
+    words = _WORD.findall(text, start, end)
+    lower = " ".join(words).lower().replace("\u2019", "'").split(" ")
+    found: list[tuple[int, int]] = []  # words [first, after) of each phrase
+    after = 0
+    for i, word in enumerate(lower[: len(words)]):
+        if i < after or word not in _LENGTHS:
+            continue
+        for length in _LENGTHS[word]:
+            if tuple(lower[i : i + length]) in _MEANINGS:
+                after = min(i + length, len(lower))
+                found.append((i, after))
                 break
-            if tuple(word for _, _, word in words[i : i + len(phrase)]) == phrase:
-                found.append(Trigger(words[i][0], words[i + len(phrase) - 1][1], kind, assertion))
-                matched = phrase
-        i += max(1, len(matched))
-    return found
+    if not found:
+        return []
+    spans = [match.span() for match in _WORD.finditer(text, start, end)]
+    return [
+        Trigger(spans[first][0], spans[after - 1][1], kind, assertion)
+        for first, after in found
+        for kind, assertion in _MEANINGS[tuple(lower[first:after])]
+    ]
 
 
-def _phrases() -> dict[str, list[tuple[tuple[str, ...], str, str]]]:
-    """All phrases by their first word, the longest first."""
-    found: dict[str, list[tuple[tuple[str, ...], str, str]]] = {}
+def _meanings() -> dict[tuple[str, ...], list[tuple[str, str]]]:
+    """All phrases, each with where it stands to what it speaks of, and what it says."""
+    meanings: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     groups = [("before", BEFORE), ("after", AFTER), ("end", ENDS), ("pseudo", {"": PSEUDO})]
     for kind, by_assertion in groups:
         for assertion, listed in by_assertion.items():
             for phrase in filter(None, (line.strip() for line in listed.split("|"))):
-                words = tuple(phrase.split())
-                found.setdefault(words[0], []).append((words, kind, assertion))
-    for listed_phrases in found.values():
-        listed_phrases.sort(key=lambda phrase: (-len(phrase[0]), phrase[0]))
-    return found
+                meanings.setdefault(tuple(phrase.split()), []).append((kind, assertion))
+    return meanings
 
 
-_PHRASES = _phrases()
+def _lengths(phrases: Iterable[tuple[str, ...]]) -> dict[str, list[int]]:
+    """How many words the phrases have that begin with a word, the most first."""
+    lengths: dict[str, set[int]] = {}
+    for phrase in phrases:
+        lengths.setdefault(phrase[0], set()).add(len(phrase))
+    return {first: sorted(of, reverse=True) for first, of in lengths.items()}
+
+
+_MEANINGS = _meanings()
+_LENGTHS = _lengths(_MEANINGS)
 
 
 def _scopes(text: str, start: int, end: int, mentions: list[Mention]) -> list[Scope]:

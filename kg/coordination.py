@@ -8,13 +8,13 @@ lacks is borrowed from another: the end of the last ("*renal* and otic *anomalie
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kg.dictionary import Dictionary, Found, Hit, Word
+from kg.dictionary import Dictionary, Found, Hit, Words, nearest
 
 MAX_OWN = 3  # words of its own that a conjunct may have
 MAX_SHARED = 3  # words that it borrows
 MAX_CONJUNCTS = 6
-_AND = frozenset(("and", "or", "nor", "and/or", "&"))
 Span = tuple[int, int]
+Conjunct = list[int]  # places of its content words
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,97 +25,100 @@ class Shared:
     hits: tuple[Hit, ...]
 
 
-def coordinated(text: str, words: list[Word], found: Found, dictionary: Dictionary) -> list[Shared]:
+def coordinated(words: Words, found: Found, dictionary: Dictionary) -> list[Shared]:
     """Mentions that borrow words from a neighbour, by position.
 
     Args:
-        text: The text.
-        words: Its words.
+        words: The words of the text.
         found: The names found without borrowing; a conjunct that is one by itself borrows nothing.
         dictionary: The names.
     """
     starts = {start for start, _ in found}
     ends = {end for _, end in found}
     shared: dict[tuple[Span, Span], tuple[Hit, ...]] = {}
-    for conjuncts in _lists(text, words):
+    for conjuncts in _lists(words):
+        named = [not ends.isdisjoint([words.ends[place] for place in conjunct]) for conjunct in conjuncts]
         for j in range(1, len(conjuncts)):
             for i in range(j - 1, max(-1, j - MAX_CONJUNCTS), -1):
-                if any(len(between) > MAX_OWN for between in conjuncts[i + 1 : j]):
+                if i + 1 < j and len(conjuncts[i + 1]) > MAX_OWN:  # what lies between is too long for a conjunct
                     break
-                own = _borrow_end(conjuncts[i], conjuncts[j], ends, dictionary)
-                for pair in own, _borrow_start(conjuncts[i], conjuncts[j], found, starts, dictionary, own is not None):
-                    if pair is not None:
-                        shared.setdefault(pair.parts, pair.hits)
-    return [Shared(parts, hits) for parts, hits in sorted(shared.items())]
+                first, last = conjuncts[i], conjuncts[j]
+                pairs = []
+                if words.ends[first[-1]] in ends:
+                    if words.starts[last[0]] not in starts:
+                        pairs.append(_borrow_start(words, first, last, found, dictionary))
+                elif named[j] or (words.forms[first[-1]].number and words.forms[last[0]].number):
+                    pairs.append(_borrow_end(words, first, last, ends, dictionary))
+                    if pairs[0] is not None:
+                        pairs.append(_borrow_start(words, first, last, None, dictionary))
+                for pair in filter(None, pairs):
+                    shared.setdefault(pair.parts, pair.hits)
+    return [Shared(parts, tuple(nearest(list(hits)))) for parts, hits in sorted(shared.items())]
 
 
-def _borrow_end(first: list[Word], last: list[Word], ends: set[int], dictionary: Dictionary) -> Shared | None:
+def _borrow_end(words: Words, first: Conjunct, last: Conjunct, ends: set[int], dictionary: Dictionary) -> Shared | None:
     """The end of the first conjunct with the end of the last, where a name ends there: "renal and otic anomalies"."""
-    if first[-1].end in ends:
-        return None
-    counted = _is_number(first[-1].text) and _is_number(last[0].text)  # "type 1 and 2 diabetes"
-    for n in range(min(MAX_OWN, len(first)), 0, -1):
-        own = first[-n:]
-        if not all(word.code for word in own):
-            continue
-        key = sum(word.code for word in own)
-        for skipped in range(1, min(MAX_OWN, len(last) - 1) + 1):
-            for m in range(min(MAX_SHARED, len(last) - skipped), 0, -1):
-                head = last[skipped : skipped + m]
-                if (counted or head[-1].end in ends) and all(word.code for word in head):
-                    hits = dictionary.hits(key + sum(word.code for word in head))
-                    if hits:
-                        return Shared(((own[0].start, own[-1].end), (head[0].start, head[-1].end)), tuple(hits))
-    return None
+    counted = words.forms[first[-1]].number and words.forms[last[0]].number  # "type 1 and 2 diabetes"
+    heads = [
+        last[skipped : skipped + m]
+        for skipped in range(1, min(MAX_OWN, len(last) - 1) + 1)
+        for m in range(min(MAX_SHARED, len(last) - skipped), 0, -1)
+        if counted or words.ends[last[skipped + m - 1]] in ends
+    ]
+    return _together(words, [first[-n:] for n in range(min(MAX_OWN, len(first)), 0, -1)], heads, dictionary)
 
 
 def _borrow_start(
-    first: list[Word], last: list[Word], found: Found, starts: set[int], dictionary: Dictionary, paired: bool
+    words: Words, first: Conjunct, last: Conjunct, found: Found | None, dictionary: Dictionary
 ) -> Shared | None:
-    """The beginning of the first conjunct, itself a name, with the last one: "cleft lip and palate"."""
-    if last[0].start in starts and not paired:
+    """The beginning of the first conjunct with the last one: "cleft lip and palate"; of `found`, one of its names."""
+    heads = [
+        first[begin : begin + m]
+        for begin in range(max(0, len(first) - MAX_SHARED - MAX_OWN), len(first) - 1)
+        if found is None or (words.starts[first[begin]], words.ends[first[-1]]) in found
+        for m in range(min(MAX_SHARED, len(first) - 1 - begin), 0, -1)
+    ]
+    return _together(words, [last[:n] for n in range(min(MAX_OWN, len(last)), 0, -1)], heads, dictionary)
+
+
+def _together(words: Words, owns: list[Conjunct], heads: list[Conjunct], dictionary: Dictionary) -> Shared | None:
+    """The first words of one's own that are a name with the first of the borrowed ones."""
+    if not heads:
         return None
-    for n in range(min(MAX_OWN, len(last)), 0, -1):
-        own = last[:n]
-        if not all(word.code for word in own):
-            continue
-        key = sum(word.code for word in own)
-        for begin in range(max(0, len(first) - MAX_SHARED - MAX_OWN), len(first) - 1):
-            if not paired and (first[begin].start, first[-1].end) not in found:
-                continue
-            for m in range(min(MAX_SHARED, len(first) - 1 - begin), 0, -1):
-                head = first[begin : begin + m]
-                if all(word.code for word in head):
-                    hits = dictionary.hits(key + sum(word.code for word in head))
-                    if hits:
-                        return Shared(((head[0].start, head[-1].end), (own[0].start, own[-1].end)), tuple(hits))
+    borrowed = [(key, head) for head in heads if (key := _key(words, head))]
+    for own in owns:
+        key = _key(words, own)
+        for other, head in borrowed if key else ():
+            hits = dictionary.hits(key + other)
+            if hits:
+                one, two = sorted((own, head))
+                parts = (words.starts[one[0]], words.ends[one[-1]]), (words.starts[two[0]], words.ends[two[-1]])
+                return Shared(parts, hits)
     return None
 
 
-def _is_number(word: str) -> bool:
-    return len(word) < 3 and (word.isdigit() or word.isupper())
+def _key(words: Words, places: Conjunct) -> int:
+    """0 if no name has one of the words."""
+    codes = [words.forms[place].code for place in places]
+    return sum(codes) if all(codes) else 0
 
 
-def _lists(text: str, words: list[Word]) -> Iterator[list[list[Word]]]:
-    """The conjuncts, as content words, of each stretch that holds an *and*, an *or* or a slash."""
-    conjuncts: list[list[Word]] = [[]]
-    joined = False
-    previous = 0
-    for word in words:
-        gap = text[previous : word.start]
-        previous = word.end
-        slash = "/" in gap or "&" in gap
-        if word.breaks and gap.strip() != ",":
-            if joined:
-                yield [c for c in conjuncts if c]
-            conjuncts, joined = [[]], False
-        elif word.breaks or slash:
+def _lists(words: Words) -> Iterator[list[Conjunct]]:
+    """The conjuncts of each stretch that holds an *and*, an *or* or a slash."""
+    stop = 0
+    for place, (form, gap) in enumerate(zip(words.forms, words.gaps, strict=True)):
+        if place >= stop and (form.lists or gap.slash):
+            start = next((n for n in range(place, stop, -1) if words.gaps[n].hard), stop)
+            stop = next((n for n in range(place + 1, len(words.forms)) if words.gaps[n].hard), len(words.forms))
+            yield _conjuncts(words, start, stop)
+
+
+def _conjuncts(words: Words, start: int, stop: int) -> list[Conjunct]:
+    conjuncts: list[Conjunct] = [[]]
+    for place in range(start, stop):
+        form, gap = words.forms[place], words.gaps[place]
+        if form.lists or gap.breaks or gap.slash:
             conjuncts.append([])
-            joined |= slash
-        if word.text.lower() in _AND:
-            conjuncts.append([])
-            joined = True
-        elif word.content:
-            conjuncts[-1].append(word)
-    if joined:
-        yield [c for c in conjuncts if c]
+        if form.content and not form.lists:
+            conjuncts[-1].append(place)
+    return [conjunct for conjunct in conjuncts if conjunct]

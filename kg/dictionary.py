@@ -2,12 +2,17 @@
 
 A name's key is the sum of its words' codes, so that the order of the words does not count. Keys lie in sorted arrays,
 which a saved linker maps from disk; one byte for each of eight slots a key says quickly that there is no such key.
+
+What can be said of a word wherever it stands is worked out once a word (`Form`), and a text becomes columns of what is
+known of its words (`Words`): there is no object for each word of each text, and most words begin no name.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import accumulate
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,56 +22,121 @@ from kg.matching import FUNCTION_WORDS, MAX_LETTERS, MAX_WORDS, WORD, base, stem
 MAX_SKIPPED = 3  # function words that may stand between two content words of one mention
 MAX_GAPPED = 6  # content words of a mention from which one is left out
 GAP = 10  # what a word that is left out of a mention costs, where a word instead of another costs one
-_FUNCTION = -1
+_REMEMBERED = 200_000  # words, and keys, of which the answer is kept: a bound for endless streams of text
+_TOKEN = re.compile(r"([^\W_]+)((?:['\u2019]s\b)?)")  # `WORD`, and the possessive that falls away
 _BREAK = re.compile(r"[.,;:!?()\[\]{}]|\n\s*\n")
-_MODIFIER = re.compile(
-    r".{3,}(?:al|ic|ous|ive|ar|ary)|left|right|both|mild|severe|moderate|marked|distal|proximal|first|second|third|fourth"
-    r"|fifth|\d+(?:st|nd|rd|th)"
+_ADJECTIVAL = re.compile(r".{3,}(?:al|ic|ous|ive|ar|ary|ed|oid)")
+_PARTICIPLE = ("ed", "oid")
+_MODIFIERS = frozenset(
+    "left right both mild severe moderate marked distal proximal first second third fourth fifth".split()
 )
-_ADJECTIVE = re.compile(r".{3,}(?:al|ic|ous|ive|ar|ary|ed|oid)$")
+_ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)")
 _CLOSE = frozenset(("a", "an", "in", "of", "the"))  # words that a mention which is not literal may span
 CONJUNCTIONS = frozenset(("and", "or", "nor", "but", "versus", "vs"))
+Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A word of a text, and its codes: by stem, as a name of one word, as written; 0 where no name has them.
+@dataclass(slots=True)  # not frozen, nor a tuple: read all the time, and new for each new word
+class Form:
+    """A word, wherever it stands.
 
-    `breaks`: whether punctuation parts it from the word before.
+    Attributes:
+        code: Its code by stem, 0 where no name has it; `short`, as a name of one word; `exact`, as written.
+        content: Whether it is no function word.
+        close: Whether it is a function word that a mention which is not literal may span.
+        joins: Whether it joins conjuncts, or sentences.
+        lists: Whether it joins conjuncts that may share words.
+        ends: Whether a mention may end with it: an adjective waits for its noun.
+        modifier: Whether it may be left out of a mention: an adjective by its ending, a side, a degree, a number.
+        inside: Whether it may stand inside a name's mention: it is known, or may be left out.
+        number: Whether it counts something: 2, II, A.
     """
 
-    start: int
-    end: int
-    text: str
     code: int
     short: int
     exact: int
+    content: bool
+    close: bool
+    joins: bool
+    lists: bool
+    ends: bool
+    modifier: bool
+    inside: bool
+    number: bool
+
+
+@dataclass(slots=True)
+class Gap:
+    """What stands between two words.
+
+    Attributes:
+        breaks: Whether punctuation parts them.
+        hard: Whether it is more than a comma.
+        slash: Whether it joins conjuncts.
+    """
+
     breaks: bool
-
-    @property
-    def content(self) -> bool:
-        return self.code != _FUNCTION
-
-    @property
-    def joins(self) -> bool:
-        """Whether it joins conjuncts."""
-        return self.text.lower() in CONJUNCTIONS
-
-    @property
-    def ends(self) -> bool:
-        """Whether a mention may end with it: an adjective waits for its noun."""
-        return not _ADJECTIVE.fullmatch(self.text.lower())
+    hard: bool
+    slash: bool
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Hit:
-    """A name found: its row, and in how many words it differs from the text."""
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of a text: characters [start, end) of each, its form, and the gap before it."""
+
+    starts: list[int]
+    ends: list[int]
+    forms: list[Form]
+    gaps: list[Gap]
+
+    def runs(self) -> Iterator[tuple[list[int], list[bool]]]:
+        """Words that may belong to one name, as places: no punctuation and not too many function words part them.
+
+        With each, whether only such words as "of the" stand between it and the one before. A word that no name has and
+        that may not be left out ends a run.
+        """
+        run: list[int] = []
+        close: list[bool] = []
+        skipped, near = 0, True
+        for place, (form, gap) in enumerate(zip(self.forms, self.gaps, strict=True)):
+            if run and (gap.breaks or (form.content and (skipped > MAX_SKIPPED or not form.inside))):
+                if len(run) > 1:
+                    yield run, close
+                run, close = [], []
+            if not form.content:
+                skipped += 1
+                near = near and form.close
+            elif form.code or run:  # a name begins with a word that is known
+                run.append(place)
+                close.append(near)
+                skipped, near = 0, True
+        if len(run) > 1:
+            yield run, close
+
+
+class Hit(NamedTuple):
+    """A name found: in how many words it differs from the text, and its row."""
 
     cost: int
     row: int
 
 
 Found = dict[tuple[int, int], list[Hit]]
+
+
+class _Remembered(dict[str, Value], Generic[Value]):
+    """What a function says of short texts, worked out once each."""
+
+    def __init__(self, function: Callable[[str], Value]) -> None:
+        self._function = function
+
+    def __missing__(self, text: str) -> Value:
+        value = self._function(text)
+        if len(text) <= MAX_LETTERS:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[text] = value
+        return value
 
 
 class Dictionary:
@@ -86,43 +156,35 @@ class Dictionary:
         costs: NDArray[np.int8],
         codes: NDArray[np.int64],
     ) -> None:
-        self.keys, self.rows, self.costs, self.codes = keys, rows, costs, codes
-        self._slots = (1 << max(10, (8 * len(keys)).bit_length())) - 1
-        flags = np.zeros(self._slots + 1, np.uint8)
-        flags[np.asarray(keys) & self._slots] = 1
-        self._flags = flags.tobytes()
-        self._known: dict[str, tuple[int, int, int]] = {}
+        # As plain arrays: what NumPy gives for a mapped file is slow to look at by single numbers.
+        self.keys, self.rows, self.costs, self.codes = map(np.asarray, (keys, rows, costs, codes))
+        self._flags, self._slots = _flags(self.keys)
+        self._code_flags, self._code_slots = _flags(self.codes)
+        self._forms = _Remembered(self._form)
+        self._hits: dict[int, tuple[Hit, ...]] = {}
 
     def lookup(self, text: str) -> list[Hit]:
         """Names that equal the whole text after normalisation, the nearest first."""
         words = WORD.findall(text)
         if len(words) > 2 * MAX_WORDS:
             return []
-        codes = [self._word_codes(word) for word in words]
-        stems = [code for code, _, _ in codes if code != _FUNCTION]
-        keys = [sum(stems)] if all(stems) and stems else []
-        if len(stems) == 1:
-            keys.append(sum(short for code, short, _ in codes if code != _FUNCTION))
-        if codes and all(exact for _, _, exact in codes):
-            keys.append(sum(exact for _, _, exact in codes))
-        best: dict[int, int] = {}
-        for hit in (hit for key in keys if key for hit in self.hits(key)):
-            best[hit.row] = min(hit.cost, best.get(hit.row, hit.cost))
-        return sorted(Hit(cost, row) for row, cost in best.items())
+        forms = [self._forms[word] for word in words]
+        content = [form for form in forms if form.content]
+        keys = [sum(form.code for form in content)] if all(form.code for form in content) else []
+        if len(content) == 1:
+            keys.append(content[0].short)
+        if all(form.exact for form in forms):
+            keys.append(sum(form.exact for form in forms))
+        return nearest([hit for key in keys if key for hit in self.hits(key)])
 
-    def words(self, text: str) -> list[Word]:
-        """The words of a text with their codes."""
-        found = []
-        previous = 0
-        for match in WORD.finditer(text):
-            start, end = match.span(1)
-            gap = text[previous:start]
-            previous = match.end()
-            breaks = gap != " " and _BREAK.search(gap) is not None
-            found.append(Word(start, end, match[1], *self._word_codes(match[1]), breaks))
-        return found
+    def words(self, text: str) -> Words:
+        """The words of a text with what is known of them."""
+        parts = _TOKEN.split(text)  # gap, word, possessive, gap, ..., gap
+        bounds = list(accumulate(map(len, parts)))
+        forms = list(map(self._forms.__getitem__, parts[1::3]))
+        return Words(bounds[:-1:3], bounds[1::3], forms, list(map(_GAPS.__getitem__, parts[:-1:3])))
 
-    def find(self, words: list[Word], *, gaps: bool = True) -> Found:
+    def find(self, words: Words, *, gaps: bool = True) -> Found:
         """All names in a text by (start, end), nested and overlapping ones too.
 
         Args:
@@ -130,90 +192,126 @@ class Dictionary:
             gaps: Whether a modifier inside a mention may be left out: "hypoplasia of the *left* thumb".
         """
         found: Found = {}
-        for run, close in _runs(words):
-            for i, first in enumerate(run):
-                if first.code:
-                    self._windows(run, close, i, found, gaps)
-        for exact in _exact_runs(words):
-            for i, first in enumerate(exact):
-                key = 0
-                for last in exact[i : i + MAX_WORDS]:
-                    key += last.exact
-                    self._add(found, first.start, last.end, key, 0)
-        for word in words:
-            if word.short:
-                self._add(found, word.start, word.end, word.short, 0)
+        forms = words.forms
+        for run, close in words.runs():
+            for i in range(len(run) - 1):
+                if forms[run[i]].code:
+                    self._windows(words, run, close, i, found, gaps)
+        for place, form in enumerate(forms):
+            if form.short:
+                self._add(found, words.starts[place], words.ends[place], form.short, 0)
+            if form.exact:
+                self._exact(words, place, found)
         return found
 
-    def has(self, key: int) -> bool:
-        """Whether some name has the key."""
-        return bool(self._flags[key & self._slots]) and bool(self.hits(key))
-
-    def hits(self, key: int) -> list[Hit]:
+    def hits(self, key: int) -> tuple[Hit, ...]:
         """The names with a key."""
         if not self._flags[key & self._slots]:
-            return []
-        first = int(np.searchsorted(self.keys, key))
-        hits = []
-        while first < len(self.keys) and self.keys[first] == key:
-            hits.append(Hit(int(self.costs[first]), int(self.rows[first])))
-            first += 1
-        return hits
+            return ()
+        known = self._hits.get(key)
+        if known is None:
+            first, last = self.keys.searchsorted((key, key + 1)).tolist()
+            known = tuple(map(Hit, self.costs[first:last].tolist(), self.rows[first:last].tolist()))
+            if len(self._hits) >= _REMEMBERED:
+                self._hits.clear()
+            self._hits[key] = known
+        return known
 
-    def _windows(self, run: list[Word], close: list[bool], i: int, found: Found, gaps: bool) -> None:
-        """Names that begin with word `i` of a run; loose ones, with another word or a gap, span no conjunction."""
-        flags, slots, start = self._flags, self._slots, run[i].start
-        whole = 0  # key of the window without a gap; None once a word is unknown
-        known = True
+    def _windows(self, words: Words, run: list[int], close: list[bool], i: int, found: Found, gaps: bool) -> None:
+        """Names of two words or more that begin with word `i` of a run.
+
+        Loose ones, with another word or a gap, span no conjunction.
+        """
+        flags, slots, forms, ends = self._flags, self._slots, words.forms, words.ends
+        start = words.starts[run[i]]
+        whole = forms[run[i]].code  # key of the window without a gap
+        known = True  # whether all words of it are
         joined = False
-        gapped: list[int] = []
-        for n, word in enumerate(run[i : i + MAX_WORDS]):
+        gapped: list[int] = []  # keys of the window with a gap
+        for n, place in enumerate(run[i + 1 : i + MAX_WORDS], 1):
+            form = forms[place]
             before, was_known = whole, known
-            if word.code:
-                whole += word.code
+            if form.code:
+                whole += form.code
                 if known and flags[whole & slots]:
-                    self._add(found, start, word.end, whole, 0, literal=joined or not word.ends)
-                gapped = [key + word.code for key in gapped]
-                for key in gapped:
-                    if flags[key & slots] and word.ends:
-                        self._add(found, start, word.end, key, GAP, literal=True)
+                    self._add(found, start, ends[place], whole, 0, literal=joined or not form.ends)
+                if gapped:
+                    gapped = [key + form.code for key in gapped]
+                    for key in gapped:
+                        if flags[key & slots] and form.ends:
+                            self._add(found, start, ends[place], key, GAP, literal=True)
             else:
                 known = False
                 gapped = []
-            if n and (word.joins or not close[i + n]):
+            if form.joins or not close[i + n]:
                 gapped, joined = [], True
-            if gaps and not joined and 0 < n < MAX_GAPPED - 1 and was_known and is_modifier(word.text):
+            if gaps and not joined and n < MAX_GAPPED - 1 and was_known and form.modifier:
                 gapped.append(before)
             if not known and not gapped:
                 break
             if n >= MAX_GAPPED - 1:
                 gapped = []
 
-    def _add(self, found: Found, start: int, end: int, key: int, cost: int, literal: bool = False) -> None:
-        hits = [hit for hit in self.hits(key) if not (literal and hit.cost)]
-        if hits:
-            found.setdefault((start, end), []).extend(Hit(hit.cost + cost, hit.row) for hit in hits)
+    def _exact(self, words: Words, first: int, found: Found) -> None:
+        """Names that match as written and begin with a word."""
+        key = 0
+        for place in range(first, min(first + MAX_WORDS, len(words.forms))):
+            form = words.forms[place]
+            if not form.exact or (place > first and words.gaps[place].breaks):
+                break
+            key += form.exact
+            self._add(found, words.starts[first], words.ends[place], key, 0)
 
-    def _word_codes(self, word: str) -> tuple[int, int, int]:
-        known = self._known.get(word)
-        if known is not None:
-            return known
-        if len(word) > MAX_LETTERS:
-            return 0, 0, 0
-        by_stem = _FUNCTION if word.lower() in FUNCTION_WORDS else self._if_known(stem(word))
-        codes = by_stem, self._if_known("=" + base(word)), self._if_known("!" + word)
-        if len(self._known) > 500_000:  # a bound for endless streams of text
-            self._known.clear()
-        self._known[word] = codes
-        return codes
+    def _add(self, found: Found, start: int, end: int, key: int, cost: int, literal: bool = False) -> None:
+        hits = self.hits(key)
+        if literal:
+            hits = tuple(hit for hit in hits if not hit.cost)
+        if hits:
+            found.setdefault((start, end), []).extend([Hit(hit.cost + cost, hit.row) for hit in hits] if cost else hits)
+
+    def _form(self, word: str) -> Form:
+        lower = word.lower()
+        adjectival = _ADJECTIVAL.fullmatch(lower) is not None
+        modifier = (adjectival and not lower.endswith(_PARTICIPLE)) or lower in _MODIFIERS
+        modifier = modifier or (lower[0].isdigit() and _ORDINAL.fullmatch(lower) is not None)
+        content = lower not in FUNCTION_WORDS
+        code = short = exact = 0
+        if len(word) <= MAX_LETTERS:
+            code = self._if_known(stem(word)) if content else 0
+            short, exact = self._if_known("=" + base(word)), self._if_known("!" + word)
+        return Form(
+            code,
+            short,
+            exact,
+            content=content,
+            close=lower in _CLOSE,
+            joins=lower in CONJUNCTIONS,
+            lists=lower in ("and", "or", "nor"),
+            ends=not adjectival,
+            modifier=modifier,
+            inside=code != 0 or modifier,
+            number=len(word) < 3 and (word.isdigit() or word.isupper()),
+        )
 
     def _if_known(self, form: str) -> int:
         code = word_code(form)
-        place = int(np.searchsorted(self.codes, code))
+        if not self._code_flags[code & self._code_slots]:
+            return 0
+        place = int(self.codes.searchsorted(code))
         return code if place < len(self.codes) and self.codes[place] == code else 0
 
 
-def keep_spans(found: Mapping[tuple[int, int], object], words: list[Word], *, nested: bool) -> list[tuple[int, int]]:
+def nearest(hits: list[Hit]) -> list[Hit]:
+    """Each name once, by what it costs at least."""
+    if len(hits) < 2:
+        return hits
+    best: dict[int, int] = {}
+    for cost, row in hits:
+        best[row] = min(cost, best.get(row, cost))
+    return sorted(Hit(cost, row) for row, cost in best.items())
+
+
+def keep_spans(found: Mapping[tuple[int, int], object], words: Words, *, nested: bool) -> list[tuple[int, int]]:
     """The spans that stay, ascending.
 
     Of spans that overlap, the one of more words stays, then the longer, then the leftmost. With `nested`, spans inside
@@ -221,8 +319,8 @@ def keep_spans(found: Mapping[tuple[int, int], object], words: list[Word], *, ne
     """
     if not found:
         return []
-    starts = np.array([word.start for word in words if word.content])
-    length = {span: int(np.searchsorted(starts, span[1]) - np.searchsorted(starts, span[0])) for span in found}
+    starts = [start for start, form in zip(words.starts, words.forms, strict=True) if form.content]
+    length = {span: bisect_left(starts, span[1]) - bisect_left(starts, span[0]) for span in found}
     taken = bytearray(max(end for _, end in found))  # 2 where a span that stays begins, 1 in the rest of it
     kept: list[tuple[int, int]] = []
     for start, end in sorted(found, key=lambda span: (-length[span], span[0] - span[1], span[0])):
@@ -234,41 +332,18 @@ def keep_spans(found: Mapping[tuple[int, int], object], words: list[Word], *, ne
     return sorted(kept)
 
 
-def _runs(words: list[Word]) -> Iterator[tuple[list[Word], list[bool]]]:
-    """Content words that no punctuation and not too many function words part.
-
-    With each, whether only such words as "of the" stand between it and the one before.
-    """
-    run: list[Word] = []
-    close: list[bool] = []
-    skipped: list[str] = []
-    for word in words:
-        if run and (word.breaks or (len(skipped) > MAX_SKIPPED and word.content)):
-            yield run, close
-            run, close = [], []
-        if word.content:
-            run.append(word)
-            close.append(_CLOSE.issuperset(skipped))
-            skipped = []
-        else:
-            skipped.append(word.text.lower())
-    if run:
-        yield run, close
+def _gap(text: str) -> Gap:
+    breaks = text != " " and _BREAK.search(text) is not None
+    hard = breaks and text.strip() != ","
+    return Gap(breaks, hard, not hard and ("/" in text or "&" in text))
 
 
-def _exact_runs(words: list[Word]) -> Iterator[list[Word]]:
-    run: list[Word] = []
-    for word in words:
-        if run and (word.breaks or not word.exact):
-            yield run
-            run = []
-        if word.exact:
-            run.append(word)
-    if run:
-        yield run
+_GAPS = _Remembered(_gap)
 
 
-@lru_cache(maxsize=100_000)
-def is_modifier(word: str) -> bool:
-    """Whether a word may be left out of a mention: an adjective by its ending, a side, a degree, a number."""
-    return _MODIFIER.fullmatch(word.lower()) is not None
+def _flags(numbers: NDArray[np.int64]) -> tuple[bytes, int]:
+    """A byte that is set for the slot of each number, eight slots a number, and what masks a number to its slot."""
+    slots = (1 << max(10, (8 * len(numbers)).bit_length())) - 1
+    flags = np.zeros(slots + 1, np.uint8)
+    flags[numbers & slots] = 1
+    return flags.tobytes(), slots

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +56,20 @@ _MEANT = 4  # names by vectors that are sought for each candidate asked for
 _EXCHANGED, _LEFT_OUT = 0.05, 0.15  # what a hit loses
 
 
+class Ranked(NamedTuple):
+    """What spelling says of a mention.
+
+    Attributes:
+        candidates: The best first.
+        rows: Their concepts.
+        certain: The one concept that the names which match mean; None if there are several, or none.
+    """
+
+    candidates: tuple[Candidate, ...]
+    rows: tuple[int, ...]
+    certain: int | None
+
+
 class Linker:
     """Finds mentions of a graph's concepts in text. Made by `build` or `load`.
 
@@ -80,7 +94,8 @@ class Linker:
         self._seen: NDArray[np.int32] = files.aliases["seen"].to_numpy()
         self._alias = files.aliases["alias"].chunk(0)
         self._id, self._types = (files.concepts[c].chunk(0) for c in ("id", "types"))
-        self._remembered: dict[tuple[str, tuple[Hit, ...], int], tuple[tuple[Candidate, int], ...]] = {}
+        self._remembered: dict[tuple[str, tuple[Hit, ...], int], Ranked] = {}
+        self._type: dict[int, str] = {}  # the first type of concepts, as far as it was asked for
         self.vectors = vectors
 
     @classmethod
@@ -232,7 +247,7 @@ class Linker:
             for (text, id), places in zip(batch, found, strict=True):
                 by_spelling = [candidates[place.name, place.hits] for place in places]
                 ranked = self._weighed(text, places, by_spelling, context, coherence)
-                linked = (self._mention(*pair, k, collapsed) for pair in zip(places, ranked, strict=True))
+                linked = (self._mention(*of, k, collapsed) for of in zip(places, by_spelling, ranked, strict=True))
                 yield Document(id, text, mark_assertions(text, linked))
 
     def link_mentions(self, document: Document, *, k: int = 5, threshold: float | None = None) -> Document:
@@ -287,7 +302,7 @@ class Linker:
         if k < 1:
             return [() for _ in texts]
         found = self._candidates([(text, tuple(self._dictionary.lookup(text))) for text in texts], k)
-        return [tuple(candidate for candidate, _ in candidates[:k]) for candidates in found]
+        return [ranked.candidates[:k] for ranked in found]
 
     def resolve(self, texts: Sequence[str], k: int = 5) -> list[tuple[str | None, float, tuple[Candidate, ...]]]:
         """For the texts of mentions found elsewhere: concept (None for NIL), probability, and candidates."""
@@ -406,41 +421,34 @@ class Linker:
         outer: list[Place] = []  # that the next place may lie in
         for place in sorted((p for p in places if not p.parts), key=lambda p: (p.start, -p.end)):
             outer = [p for p in outer if place.end <= p.end]
-            concepts = {int(self._concept[hit.row]) for hit in place.hits}
-            kinds = (int(self._concept[hit.row]) for p in outer for hit in p.hits)
-            if not outer or any(concepts & self._hierarchy.above(kind) for kind in kinds):
+            if not outer or self._is_above(place, outer):
                 kept.append(place)
             outer.append(place)
         return sorted(kept, key=lambda p: (p.start, p.end, p.name))
 
-    def _candidates(
-        self, wanted: Sequence[tuple[str, tuple[Hit, ...]]], k: int
-    ) -> list[tuple[tuple[Candidate, int], ...]]:
-        """Candidates with their rows, for texts and the names that match them."""
+    def _is_above(self, place: Place, others: list[Place]) -> bool:
+        """Whether one of the others may be a kind of what a mention may mean."""
+        concepts = {int(self._concept[hit.row]) for hit in place.hits}
+        kinds = (int(self._concept[hit.row]) for other in others for hit in other.hits)
+        return any(concepts & self._hierarchy.above(kind) for kind in kinds)
+
+    def _candidates(self, wanted: Sequence[tuple[str, tuple[Hit, ...]]], k: int) -> list[Ranked]:
+        """Candidates for texts and the names that match them."""
         if len(self._remembered) > _REMEMBERED:
             self._remembered.clear()
-        new = [pair for pair in dict.fromkeys(wanted) if (*pair, k) not in self._remembered]
+        new = list(dict.fromkeys(pair for pair in wanted if (*pair, k) not in self._remembered))
         meant = self._meant(new, k)
         for text, hits in new:
             self._remembered[text, hits, k] = self._rank(text, hits, k, meant.get(text))
         return [self._remembered[text, hits, k] for text, hits in wanted]
 
     def _weighed(
-        self,
-        text: str,
-        places: list[Place],
-        ranked: list[tuple[tuple[Candidate, int], ...]],
-        context: ContextScorer | None,
-        coherence: bool,
+        self, text: str, places: list[Place], ranked: list[Ranked], context: ContextScorer | None, coherence: bool
     ) -> list[tuple[Candidate, ...]]:
-        plain = [tuple(candidate for candidate, _ in candidates) for candidates in ranked]
-        if not places or (context is None and not coherence):
+        plain = [found.candidates for found in ranked]
+        if all(len(candidates) < 2 for candidates in plain) or (context is None and not coherence):
             return plain
-        certain = [
-            {rows[0][1]} if len({int(self._concept[hit.row]) for hit in place.hits}) == 1 else set()
-            for place, rows in zip(places, ranked, strict=True)
-        ]
-        others: set[int] = set().union(*certain)
+        certain = {found.certain for found in ranked if found.certain is not None}
         spans = [(place.start, place.end) for place in places]
         # The context is asked only where it can decide.
         asked = [n for n, found in enumerate(plain) if any(found[0].score - c.score <= MARGIN for c in found[1:])]
@@ -450,33 +458,32 @@ class Linker:
             scores = dict(zip(asked, context(text, [spans[n] for n in asked], ids), strict=True))
         return [
             weigh(
-                plain[n],
-                [row for _, row in ranked[n]],
+                found.candidates,
+                found.rows,
                 scores.get(n),
-                others - certain[n],
-                self._hierarchy if coherence and not certain[n] else None,
+                certain,
+                self._hierarchy if coherence and found.certain is None else None,
             )
-            for n in range(len(places))
+            for n, found in enumerate(ranked)
         ]
 
-    def _mention(self, place: Place, candidates: tuple[Candidate, ...], k: int, collapsed: bool) -> Mention:
+    def _mention(
+        self, place: Place, ranked: Ranked, candidates: tuple[Candidate, ...], k: int, collapsed: bool
+    ) -> Mention:
+        row = dict(zip((c.concept_id for c in ranked.candidates), ranked.rows, strict=True))
         if collapsed:
-            candidates = collapse(candidates, [self._row(c.concept_id) for c in candidates], self._hierarchy)
+            candidates = collapse(candidates, [row[c.concept_id] for c in candidates], self._hierarchy)
         best = candidates[0]
         p = self.confidence.probability(place.name, candidates)
-        types = self._types[self._row(best.concept_id)].as_py()
         concept_id = best.concept_id if p >= self.confidence.threshold else None
-        return Mention(place.start, place.end, types[0] if types else "", concept_id, p, candidates[:k], place.parts)
+        type_ = self._type_of(row[best.concept_id])
+        return Mention(place.start, place.end, type_, concept_id, p, candidates[:k], place.parts)
 
-    def _row(self, concept_id: str) -> int:
-        low, high = 0, len(self._id)
-        while low < high:
-            middle = (low + high) // 2
-            if self._id[middle].as_py() < concept_id:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+    def _type_of(self, row: int) -> str:
+        type_ = self._type.get(row)
+        if type_ is None:
+            type_ = self._type[row] = next(iter(self._types[row].as_py() or ()), "")
+        return type_
 
     def _meant(self, wanted: Sequence[tuple[str, tuple[Hit, ...]]], k: int) -> dict[str, Meant]:
         """The names that mean most like those of the texts that fewer than k concepts match by name."""
@@ -486,17 +493,16 @@ class Linker:
         texts = list(dict.fromkeys(few))
         return dict(zip(texts, self._meanings.nearest(texts, _MEANT * k), strict=True))
 
-    def _rank(
-        self, text: str, hits: tuple[Hit, ...], k: int, meant: Meant | None = None
-    ) -> tuple[tuple[Candidate, int], ...]:
+    def _rank(self, text: str, hits: tuple[Hit, ...], k: int, meant: Meant | None = None) -> Ranked:
         ranked: dict[int, Candidate] = {}
         seen = self._seen_in_corpus(hits)
         for hit, alias in self._by_merit(hits, text, seen):
             concept = int(self._concept[hit.row])
             if concept not in ranked:
                 ranked[concept] = self._matched(concept, hit, alias, seen)
+        certain = next(iter(ranked)) if len(ranked) == 1 else None
         if len(ranked) >= k:  # what is only spelled alike comes after what matches
-            return tuple((candidate, concept) for concept, candidate in islice(ranked.items(), max(k, _WEIGHED)))
+            return _ranked(ranked, max(k, _WEIGHED), certain)
         wanted = 4 * k
         names, scores = self._nearest(text, wanted)
         alike = self._alike((names, scores), meant)
@@ -506,7 +512,7 @@ class Linker:
             alike = self._alike((names, scores), meant)
         for concept, candidate in alike.items():
             ranked.setdefault(concept, candidate)
-        return tuple((candidate, concept) for concept, candidate in islice(ranked.items(), k))
+        return _ranked(ranked, k, certain)
 
     def _nearest(self, text: str, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         return next(self._index.nearest([text], k))
@@ -555,6 +561,11 @@ class Linker:
                 score = round(-negative, 5)
                 candidates[concept] = Candidate(self._id[concept].as_py(), score, self._alias[row].as_py(), signals)
         return candidates
+
+
+def _ranked(candidates: dict[int, Candidate], k: int, certain: int | None) -> Ranked:
+    best = dict(islice(candidates.items(), k))
+    return Ranked(tuple(best.values()), tuple(best), certain)
 
 
 def _triples(graph: Any) -> pa.Table | None:

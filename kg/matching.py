@@ -68,8 +68,10 @@ _SPELLING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<=[a-z]{2})ll(?=ed$|ing$)", "l"),
     )
 )
+_SPELT = re.compile(r"[ao]e|our|is|[tb]re$|ulph|euc|ys|grey|ll(?:ed|ing)$")  # without it no rule of spelling applies
 # Endings that turn one stem into another part of speech: hypotonia, hypotonic; microcephaly, microcephalic.
 _ENDING = re.compile(r"(?:ia|ic|i|y|ism|al|a|us|um|ous|ae|is|e|ar)$")
+_FINDING = re.compile(r"(?:ia|ic|y)$")
 # Nouns and adjectives whose stems differ: dysplasia, dysplastic; clavicle, clavicular; larynx, laryngeal.
 _DERIVED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), instead)
@@ -90,6 +92,7 @@ _DERIVED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^testes$", "testis"),
     )
 )
+_DERIVING = ("ic", "ous", "ular", "geal", "ges", "us", "ence", "feet", "teeth", "testes")  # how these words end
 _KEPT = ("itis", "itides", "osis", "oses", "oma", "omas", "omata")
 _stemmer = snowballstemmer.stemmer("english")
 
@@ -101,8 +104,9 @@ def spelling(word: str) -> str:
     if not plain.isascii():
         plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
     plain = _ROMAN.get(plain, plain)
-    for pattern, instead in _SPELLING:
-        plain = pattern.sub(instead, plain)
+    if _SPELT.search(plain):
+        for pattern, instead in _SPELLING:
+            plain = pattern.sub(instead, plain)
     return plain
 
 
@@ -114,7 +118,7 @@ def singular(word: str) -> str:
             return plain.removesuffix(ending) + instead
     if len(plain) > 4 and plain.endswith("ies"):
         return plain[:-3] + "y"
-    if len(plain) > 4 and re.search(r"(?:s|x|z|ch|sh)es$", plain):
+    if len(plain) > 4 and plain.endswith(("ses", "xes", "zes", "ches", "shes")):
         return plain[:-2]
     return plain[:-1] if len(plain) > 3 and plain.endswith("s") and plain[-2] not in "sui" else plain
 
@@ -122,7 +126,7 @@ def singular(word: str) -> str:
 def base(word: str) -> str:
     """The form by which a name of one word is known: singular, and for a long word its noun and adjective as one."""
     plain = singular(word)
-    short = re.sub(r"(?:ia|ic|y)$", "", plain)  # a cell, as in neutrophil, is not the finding, neutrophilia
+    short = _FINDING.sub("", plain)  # a cell, as in neutrophil, is not the finding, neutrophilia
     return short + "y" if len(short) >= 6 and short != plain else plain
 
 
@@ -132,8 +136,9 @@ def stem(word: str) -> str:
     plain = spelling(word)
     if len(plain) > 64 or not plain.isalpha():  # nothing to inflect; the stemmer is quadratic on very long words
         return plain
-    for pattern, instead in _DERIVED:
-        plain = pattern.sub(instead, plain)
+    if plain.endswith(_DERIVING):
+        for pattern, instead in _DERIVED:
+            plain = pattern.sub(instead, plain)
     if plain.endswith(_KEPT):  # gingivitis is not gingival
         return singular(plain)
     stemmed = _stemmer.stemWord(plain)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kg import matching
 from kg.dictionary import Dictionary
 from kg.matching import alias_codes, base, is_symbol, singular, spelling, stem
 from kg.mentions import Settings, find_mentions
@@ -152,3 +153,23 @@ def test_spans_lie_in_the_text_in_order_and_do_not_cross(text, nested):
     assert all(0 <= s.start < s.end <= len(text) and s.hits for s in places)
     for a, b in combinations(places, 2):
         assert a.end <= b.start or (nested and (b.end <= a.end or (a.start == b.start and a.end <= b.end)))
+
+
+PIECES = "ae oe o a e our is ise tre bre sulph leuc ys yse grey ll ed ing ation plas otic tic ma tous cephal us ular "
+PIECES += "geal ges ence absence feet teeth testes dib n r x th"
+
+
+@given(st.lists(st.sampled_from(PIECES.split()), min_size=1, max_size=5).map("".join))
+def test_a_word_that_skips_the_rules_would_have_been_left_as_it_is(word):
+    for may, rules in (
+        (matching._SPELT.search(word), matching._SPELLING),
+        (word.endswith(matching._DERIVING), matching._DERIVED),
+    ):
+        assert may or all(pattern.sub(instead, word) == word for pattern, instead in rules)
+
+
+@given(st.text(alphabet="ab .,;/&('s\n\u2019", max_size=40))
+def test_words_lie_where_they_stand(text):
+    words = Dictionary(*(np.zeros(0, t) for t in (np.int64, np.int32, np.int8, np.int64))).words(text)
+    assert [text[a:b] for a, b in zip(words.starts, words.ends, strict=True)] == matching.WORD.findall(text)
+    assert len(words.forms) == len(words.gaps) == len(words.starts)
