@@ -407,11 +407,11 @@ class Linker:
             return _ranked(ranked, max(k, _WEIGHED), certain)
         wanted = 4 * k
         names, scores = self._nearest(text, wanted)
-        alike = self._alike(names, scores)
+        alike = self._alike(names, scores, k)
         while len(ranked.keys() | alike.keys()) < k and len(names) >= wanted:  # many names of few concepts
             wanted *= 8
             names, scores = self._nearest(text, wanted)
-            alike = self._alike(names, scores)
+            alike = self._alike(names, scores, k)
         for concept, candidate in alike.items():
             ranked.setdefault(concept, candidate)
         return _ranked(ranked, k, certain)
@@ -448,8 +448,8 @@ class Linker:
         score = round(1 - _EXCHANGED * exchanged - _LEFT_OUT * left_out, 5)
         return Candidate(self._id[concept].as_py(), score, alias, signals)
 
-    def _alike(self, names: NDArray[np.int32], scores: NDArray[np.float32]) -> dict[int, Candidate]:
-        """Concepts that have these names, each with the best of its own; in the order of candidates."""
+    def _alike(self, names: NDArray[np.int32], scores: NDArray[np.float32], k: int) -> dict[int, Candidate]:
+        """The best `k` concepts that have these names, each with the best of its own; in the order of candidates."""
         files = self._files
         found = []
         for name, score in zip(names.tolist(), scores.tolist(), strict=True):
@@ -461,6 +461,8 @@ class Linker:
                 score = round(-negative, 5)
                 signals = (("spelling", score),)
                 candidates[concept] = Candidate(self._id[concept].as_py(), score, self._alias[row].as_py(), signals)
+                if len(candidates) == k:
+                    break
         return candidates
 
 
