@@ -156,8 +156,7 @@ class Dictionary:
         costs: NDArray[np.int8],
         codes: NDArray[np.int64],
     ) -> None:
-        # As plain arrays: what NumPy gives for a mapped file is slow to look at by single numbers.
-        self.keys, self.rows, self.costs, self.codes = map(np.asarray, (keys, rows, costs, codes))
+        self.keys, self.rows, self.costs, self.codes = keys, rows, costs, codes
         self._flags, self._slots = _flags(self.keys)
         self._code_flags, self._code_slots = _flags(self.codes)
         self._forms = _Remembered(self._form)

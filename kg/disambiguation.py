@@ -31,7 +31,7 @@ class Hierarchy:
     """
 
     def __init__(self, parents: NDArray[np.int32], starts: NDArray[np.int64]) -> None:
-        self.parents, self.starts = np.asarray(parents), np.asarray(starts)  # a mapped file is slow by single rows
+        self.parents, self.starts = parents, starts
         self._above: dict[int, frozenset[int]] = {}
 
     @classmethod

@@ -181,7 +181,8 @@ def _map_table(path: Path) -> pa.Table:
 def _map_array(path: Path) -> NDArray[Any]:
     if path.stat().st_size < 10:
         raise ValueError("too short")
-    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    # As a plain array: `np.memmap` is slow to look at by single rows and short stretches.
+    array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     return array
 
 

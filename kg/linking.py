@@ -505,11 +505,11 @@ class Linker:
             return _ranked(ranked, max(k, _WEIGHED), certain)
         wanted = 4 * k
         names, scores = self._nearest(text, wanted)
-        alike = self._alike((names, scores), meant)
+        alike = self._alike((names, scores), meant, k)
         while len(ranked.keys() | alike.keys()) < k and len(names) >= wanted:  # many names of few concepts
             wanted *= 8
             names, scores = self._nearest(text, wanted)
-            alike = self._alike((names, scores), meant)
+            alike = self._alike((names, scores), meant, k)
         for concept, candidate in alike.items():
             ranked.setdefault(concept, candidate)
         return _ranked(ranked, k, certain)
@@ -547,9 +547,9 @@ class Linker:
         return Candidate(self._id[concept].as_py(), score, alias, signals)
 
     def _alike(
-        self, spelled: tuple[NDArray[np.int32], NDArray[np.float32]], meant: Meant | None
+        self, spelled: tuple[NDArray[np.int32], NDArray[np.float32]], meant: Meant | None, k: int
     ) -> dict[int, Candidate]:
-        """Concepts that have these names, each with the best of its own; in the order of candidates."""
+        """The best `k` concepts that have these names, each with the best of its own; in the order of candidates."""
         files = self._files
         found = []
         for name, score, signals in merged(spelled, meant):
@@ -560,6 +560,8 @@ class Linker:
             if concept not in candidates:
                 score = round(-negative, 5)
                 candidates[concept] = Candidate(self._id[concept].as_py(), score, self._alias[row].as_py(), signals)
+                if len(candidates) == k:
+                    break
         return candidates
 
 

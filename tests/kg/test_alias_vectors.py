@@ -95,7 +95,8 @@ def test_chosen_types_only():
 def test_saved_vectors_are_mapped_and_want_their_encoder(linker, tmp_path):
     linker.save(tmp_path / "linker")
     loaded = Linker.load(tmp_path / "linker", GRAPH, vectors=Meanings())
-    assert isinstance(loaded._files.vectors.vectors, np.memmap) and loaded._files.vectors.vectors.dtype == np.float16
+    kept = loaded._files.vectors.vectors
+    assert isinstance(kept.base, np.memmap) and kept.dtype == np.float16
     for text in ("pump malformation", "fit", "nothing like it"):
         assert loaded.candidates(text, k=4) == linker.candidates(text, k=4)
     with pytest.warns(UserWarning, match="by spelling alone"):
