@@ -56,12 +56,12 @@ class MemoryAttention(nn.Module):
         u_s  = LN(v_s - c)                                                 slot, c the mean of the memory's slots
         e_ts = a cos(h_t - c, v_s - c) + b r_s [t in the phrase that recalled s] + (U_q h_t) (U_k u_s) / sqrt(e)
         z_t  = sum_s softmax_s(e_t0 = n for the null slot, e_ts) (U_v u_s + L[label(s)] + K[kind(s)]), in heads
-        h'_t = h_t + sigmoid(w_g [h_t; z_t] + b_g) W_o z_t
+        h'_t = h_t + sigmoid(w_g [h_t; z_t] + b_g) W_o [z_t; z_t if t begins a phrase that recalled a slot]
 
     r_s is the cosine of the slot and the phrase; a, b and n are learnt by head. Hidden states and slots come from the
     same blocks, so a piece hears at first the slots that are most like it, as in kNN-LM (Khandelwal et al., 2020), and
-    those that its phrase brought up, or else the null slot. W_o and U_k start at zero; no bias lies on the way of the
-    values.
+    those that its phrase brought up, or else the null slot. W_o starts at zero, and so do U_k and U_v: a slot at first
+    says its label. No bias lies on the way of the values.
     """
 
     centre: Tensor
@@ -85,9 +85,10 @@ class MemoryAttention(nn.Module):
         self.in_phrase = nn.Parameter(torch.full((num_heads,), 8.0))
         self.null_bias = nn.Parameter(torch.full((num_heads,), 8.0))
         self.gate = nn.Linear(hidden_size + size, 1)
-        self.output = nn.Linear(size, hidden_size, bias=False)
+        self.output = nn.Linear(2 * size, hidden_size, bias=False)
         nn.init.normal_(self.query.weight, std=0.02)
         nn.init.zeros_(self.key.weight)
+        nn.init.zeros_(self.value.weight)
         nn.init.normal_(self.kinds.weight, std=0.02)
         nn.init.zeros_(self.gate.bias)
         nn.init.zeros_(self.output.weight)
@@ -106,7 +107,7 @@ class MemoryAttention(nn.Module):
         )
         heard = heard.transpose(1, 2).flatten(2)
         gate = torch.sigmoid(self.gate(torch.cat([hidden, heard], dim=-1)))
-        grafted: Tensor = hidden + gate * self.output(heard)
+        grafted: Tensor = hidden + gate * self.output(torch.cat([heard, heard * _begins(hidden, recalled)], dim=-1))
         return grafted
 
     def _bias(self, hidden: Tensor, around: Tensor, recalled: Recalled) -> Tensor:
@@ -127,3 +128,10 @@ class MemoryAttention(nn.Module):
 
     def _heads(self, states: Tensor) -> Tensor:
         return states.reshape(*states.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+
+def _begins(hidden: Tensor, recalled: Recalled) -> Tensor:
+    """(B, T, 1) 1 for the first piece of a phrase that recalled something, else 0."""
+    starts = recalled.phrases[:, :, 0]
+    there = (recalled.phrases[:, :, 1] > starts).to(hidden.dtype)
+    return hidden.new_zeros(hidden.shape[:2]).scatter_reduce(1, starts, there, "amax")[:, :, None]
