@@ -282,7 +282,8 @@ def vectors(work: Path) -> Figures:
         if small():
             part["keep"] = _some_of_mesh(graph)
         if not trained.is_dir():
-            fusion.train_names(graph, trained, encoder=plain, **part)
+            settings = {"pairs": 5, "frozen_blocks": 3, "max_pieces": 20, "learning_rate": 2e-4}
+            fusion.train_names(graph, trained, encoder=plain, **part, **settings)
         linkers = {"3-grams": _mesh_linker(work)}
         for name, encoder in (("MiniLM", plain), ("trained on names", trained)):
             made, given = work / f"mesh-linker, {name}", fusion.NameVectors(encoder)
