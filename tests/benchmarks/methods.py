@@ -362,7 +362,7 @@ def memory(known: Known) -> Figures:
     states: Figures = {}
 
     def entries(out: Path) -> None:
-        fusion.build_memory(KINDS, ENCODER, graph=known.graph, corpus=part, most=most).save(out)
+        fusion.build_memory(KINDS[:2], ENCODER, graph=known.graph, corpus=part, most=most).save(out)
 
     whole = fusion.Memory.load(_made(f"memory-{most}", entries))
     for seed in SEEDS:
@@ -371,6 +371,7 @@ def memory(known: Known) -> Figures:
             def run(arm: str = arm, seed: int = seed) -> Figures:
                 given: Figures = {"knowledge": known.table, "linker": known.linker} if "true" in arm else {}
                 if "memory" in arm:
+                    given["memory_size"] = 4
                     given["memory"] = whole.shuffled(seed) if "shuffled" in arm else whole
                 brief = {"epochs": 1} if report.small() else {}
                 start = time.process_time()
