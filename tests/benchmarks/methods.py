@@ -388,7 +388,7 @@ def _absent() -> FusedModel[Any]:
     raise FileNotFoundError("run the part distillation first")
 
 
-# One course for all arms: as many steps a task alone as together. Chosen on development documents, see the results.
+# One course for all arms: as many steps a task alone as together. Nothing of it was tuned for training together.
 JOINT: Figures = {
     **FEW, "epochs": 1 if report.small() else 4, "batch_size": 8, "max_pieces": 256, "precision": "bf16",
 }  # fmt: skip
