@@ -20,7 +20,9 @@ def train_together(
     graph: Annotated[str | None, typer.Option(help="Graph to fuse; without it the models are plain.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Embeddings of that graph.")] = None,
     linker: Annotated[Path | None, typer.Option(help="Saved linker index; built from the graph if absent.")] = None,
-    sharing: Annotated[str, typer.Option(help="hard, soft, private-fusion or experts.")] = "hard",
+    sharing: Annotated[
+        str | None, typer.Option(help="private-fusion (with a graph the default), hard, soft or experts.")
+    ] = None,
     sampling_temperature: Annotated[
         float, typer.Option(help="1 draws tasks by their size; higher ones read small tasks more often.")
     ] = 1.0,

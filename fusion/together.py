@@ -56,7 +56,7 @@ def train_together(
     encoder: str | Path,
     out: str | Path | None = None,
     knowledge: KnowledgeTable | None = None,
-    sharing: str = "hard",
+    sharing: str | None = None,
     sampling_temperature: float = 1.0,
     loss_weights: str = "equal",
     pull: float = 0.1,
@@ -77,7 +77,8 @@ def train_together(
         encoder: Hugging Face model folder or name.
         out: folder for the models, each in a folder named after its task.
         knowledge: a finished table in place of graph and embeddings.
-        sharing: "hard", "soft", "private-fusion" or "experts".
+        sharing: "hard", "soft", "private-fusion" or "experts"; by default private fusion with a graph, where a shared
+            knowledge attention cost mentions most of what it gave them, and hard without one.
         sampling_temperature: each step is of one task, drawn in proportion to its size (in steps) to the power of
             1 / temperature; see `lm.sampling.by_turns`.
         loss_weights: "equal", "uncertainty" or "gradient", see `lm.weighting`.
@@ -98,6 +99,7 @@ def train_together(
     searched = {task: search_for_leaks(task, corpus, graph) for task, corpus in corpora.items()}
     pairs = [task for task in corpora if task in PAIR_TASKS]
     table = knowledge_table(graph, embeddings, linker, knowledge, pairs=bool(pairs))
+    sharing = sharing or ("hard" if table is None else "private-fusion")
     check_sharing(sharing, table is not None)
     loaded = Encoder.load(encoder)
     extra = {"experts": experts} if sharing == "experts" else {}
