@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,24 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command("build")(build)
-app.command("update")(update)
-app.command("diff")(diff)
-app.command("export")(export)
-app.command("link")(link)
-app.command("annotate")(annotate)
-app.command("explain")(explain)
-app.command("evaluate")(evaluate)
-app.command("augment")(augment)
-app.command("pretrain")(pretrain)
-app.command("train-together")(train_together)
-app.command("train-names")(train_names)
-app.command("search")(search)
-app.command("distill")(distill)
-app.command("export-model")(export_model)
-app.command("swap")(swap)
-app.command("remember")(remember)
-app.add_typer(app_query, name="query")
 
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows a step; documents for relations, questions for qa.")]
 LearningRates = Annotated[
@@ -76,7 +59,6 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
-@app.command()
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder of the run; finished stages in it are reused.")] = Path(
         "runs/quickstart"
@@ -101,7 +83,6 @@ def quickstart(
         print_summary(report, out)
 
 
-@app.command()
 def embed(
     graph: Annotated[str, typer.Argument(help="Graph folder, or neo4j://...")],
     out: Annotated[Path, typer.Option(help="Folder for the embeddings.")],
@@ -185,7 +166,6 @@ def embed(
     _show(summary, as_json)
 
 
-@app.command()
 def train(
     task: Annotated[str, typer.Argument(help="ner, relations, qa or classification.")],
     corpus: Annotated[
@@ -292,7 +272,6 @@ def train(
     _show(summary, as_json)
 
 
-@app.command()
 def ablate(
     corpus: Annotated[Path, typer.Option("--train", help="Annotated documents: PubTator, GSC+, CoNLL, PGR.")],
     dev: Annotated[Path, typer.Option(help="Documents to choose the best epoch on.")],
@@ -366,7 +345,6 @@ def ablate(
     typer.echo(json.dumps([asdict(line) for line in compared], indent=2) if as_json else plain_text(compared))
 
 
-@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine has: versions, devices, Java for the Neo4j tests, corpora.
 
@@ -375,6 +353,36 @@ def doctor(as_json: Json = False) -> None:
     from fusion.doctor import examine
 
     _show(examine(), as_json)
+
+
+PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Begin": {"quickstart": quickstart, "doctor": doctor},
+    "Graph": {"build": build, "update": update, "diff": diff, "export": export, "query": app_query},
+    "Embeddings and links": {"embed": embed, "link": link, "train-names": train_names},
+    "Train": {
+        "train": train,
+        "train-together": train_together,
+        "pretrain": pretrain,
+        "augment": augment,
+        "search": search,
+        "distill": distill,
+        "ablate": ablate,
+    },
+    "Use a model": {
+        "annotate": annotate,
+        "explain": explain,
+        "evaluate": evaluate,
+        "swap": swap,
+        "remember": remember,
+        "export-model": export_model,
+    },
+}
+for _panel, _commands in PANELS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, rich_help_panel=_panel)(_command)
 
 
 def main() -> None:
