@@ -9,16 +9,34 @@ the hidden states leave the layer exactly as they came.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-PREFIX = "knowledge."
+
+@dataclass(frozen=True)
+class Carried:
+    """A dataclass of tensors that a batch carries under `<PREFIX><field>`."""
+
+    PREFIX: ClassVar[str]
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Tensor]) -> Self | None:
+        """What a batch carries; None for a batch that lacks it."""
+        names = [field.name for field in fields(cls)]
+        if f"{cls.PREFIX}{names[0]}" not in batch:
+            return None
+        return cls(*(batch[f"{cls.PREFIX}{name}"] for name in names))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The entries that `of` reads back from a batch."""
+        return {f"{self.PREFIX}{field.name}": getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class Knowledge(Carried):
     """What the mentions of one batch bring along. M mentions, K candidates, N neighbours, U distinct concepts.
 
     Shapes:
@@ -37,6 +55,8 @@ class Knowledge:
         target: (M,) what is right: 0 for NIL, 1 + k for candidate k, -1 if that is not known; for the linking loss
     """
 
+    PREFIX: ClassVar[str] = "knowledge."
+
     sentence: Tensor
     slot: Tensor
     start: Tensor
@@ -51,18 +71,6 @@ class Knowledge:
     types: Tensor
     rows: Tensor
     target: Tensor
-
-    @classmethod
-    def of(cls, batch: Mapping[str, Tensor]) -> "Knowledge | None":
-        """What a batch carries under `knowledge.<field>`; None for a batch without mentions."""
-        names = [field.name for field in fields(cls)]
-        if f"{PREFIX}{names[0]}" not in batch:
-            return None
-        return cls(*(batch[f"{PREFIX}{name}"] for name in names))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The entries that `of` reads back from a batch."""
-        return {f"{PREFIX}{field.name}": getattr(self, field.name) for field in fields(self)}
 
     def without(self, candidates: Tensor | None = None, facts: Tensor | None = None) -> "Knowledge":
         """The same knowledge without the marked candidates (M, K) or facts (M, K, N)."""

@@ -187,7 +187,7 @@ def synonyms(
         if len(own) < 2:
             continue
         out = [_share(name) < holdout for name in own]
-        if sum(out) > len(own) - 1:  # one has to stay, to be found
+        if all(out):  # one has to stay, to be found
             out[0] = False
         texts += [name.casefold() for name in own]  # as the linker has its spellings
         rows += [concept] * len(own)

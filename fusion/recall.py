@@ -3,18 +3,18 @@
 Like knowledge attention it is the identity at the start, and where nothing is recalled; unlike it, it needs no linker.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-PREFIX = "memory."
+from fusion.attention import Carried
 
 
 @dataclass(frozen=True)
-class Recalled:
+class Recalled(Carried):
     """What the windows of one batch recall. B windows, T pieces, L slots at most.
 
     Shapes:
@@ -28,6 +28,8 @@ class Recalled:
         entries: (B, L) the slot's entry in the memory; for explanation, the layer does not read it
     """
 
+    PREFIX: ClassVar[str] = "memory."
+
     vectors: Tensor
     labels: Tensor
     kinds: Tensor
@@ -36,18 +38,6 @@ class Recalled:
     phrases: Tensor
     scores: Tensor
     entries: Tensor
-
-    @classmethod
-    def of(cls, batch: Mapping[str, Tensor]) -> "Recalled | None":
-        """What a batch carries under `memory.<field>`; None for a batch that recalls nothing."""
-        names = [field.name for field in fields(cls)]
-        if f"{PREFIX}{names[0]}" not in batch:
-            return None
-        return cls(*(batch[f"{PREFIX}{name}"] for name in names))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The entries that `of` reads back from a batch."""
-        return {f"{PREFIX}{field.name}": getattr(self, field.name) for field in fields(self)}
 
 
 class MemoryAttention(nn.Module):

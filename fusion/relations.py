@@ -67,7 +67,7 @@ class RelationModel(DocumentModel):
         """An untrained model: fused if there is a table, plain otherwise."""
         facts = None
         if table is not None and table.facts is not None:
-            facts = FactLogits(table.facts.num_codes, len(RelationScheme(settings.relations).names), seed=settings.seed)
+            facts = FactLogits(table.facts.num_codes, len(RelationScheme(settings.relations).names))
         network = RelationNetwork(
             fused_encoder(encoder, settings, table),
             RelationScheme(settings.relations),

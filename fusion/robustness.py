@@ -7,14 +7,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fusion.attention import PREFIX as KNOWLEDGE
+from fusion.attention import Knowledge
 from fusion.facts import PREFIX as FACTS
-from fusion.recall import PREFIX as MEMORY
+from fusion.recall import Recalled
 
 
 def without_knowledge(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The batch as a model without a graph would see it."""
-    return {name: t for name, t in batch.items() if not name.startswith((KNOWLEDGE, FACTS, MEMORY, "questions.places"))}
+    return {
+        name: t
+        for name, t in batch.items()
+        if not name.startswith((Knowledge.PREFIX, FACTS, Recalled.PREFIX, "questions.places"))
+    }
 
 
 @contextmanager

@@ -43,7 +43,8 @@ class GatedEncoder(nn.Module):
         super().__init__()
         self.encoder, self.experts = encoder, experts
         count, hidden_size = experts.down.shape[:2]
-        self.gate = nn.Linear(hidden_size, count, bias=False, device="meta").to_empty(device="cpu")
+        with isolated_seed(0):  # nothing of it stays, but the draws of other models must not move
+            self.gate = nn.Linear(hidden_size, count, bias=False)
         nn.init.zeros_(self.gate.weight)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
