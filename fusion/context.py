@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
+from kg.nearest import unit
 from lm.encoder import Array, Encoder
 from lm.sentences import sentence_of, sentence_starts
 from lm.vectors import text_vectors
@@ -40,7 +40,7 @@ class EncoderContext:
         numbers = [sentence_of(starts[:-1], start) for start, _ in spans]
         sentences = sorted(set(numbers))
         read = text_vectors(self.encoder, [text[starts[n] : starts[n + 1]] for n in sentences])
-        of_sentence = dict(zip(sentences, _unit(read), strict=True))
+        of_sentence = dict(zip(sentences, unit(read), strict=True))
         return [
             [max(float(of_sentence[number] @ self._vectors[id]), 0.0) for id in ids]
             for number, ids in zip(numbers, candidates, strict=True)
@@ -52,8 +52,4 @@ class EncoderContext:
         new = sorted(ids - self._vectors.keys())
         rows = self._concepts.take(pa.array([self._row[id] for id in new], pa.int64())).to_pylist()
         texts = [f"{row['name']}. {row['definition'] or ''}".strip() for row in rows]
-        self._vectors.update(zip(new, _unit(text_vectors(self.encoder, texts)), strict=True))
-
-
-def _unit(vectors: Array) -> Array:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        self._vectors.update(zip(new, unit(text_vectors(self.encoder, texts)), strict=True))

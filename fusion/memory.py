@@ -247,7 +247,7 @@ class Memory:
         centre = self.centre[0 if kind == "examples" else 1].numpy()
         # An entry has several slots, and a text several examples: so many more have to be asked for.
         asked = k + len(own) if kind == "examples" else k * self._most_slots
-        found, scores = index.search(_unit(vectors - centre), asked)
+        found, scores = index.search(vectors - centre, asked)
         best: dict[int, Nearest] = {}
         order = np.argsort(-scores.ravel(), kind="stable")
         for place in order.tolist():
@@ -270,7 +270,7 @@ class Memory:
                 rows, vectors, centre = of_slot[chosen], self.slots[chosen], self.centre[1]
                 slots = chosen.nonzero().flatten()
             if len(rows):
-                made[kind] = rows.numpy(), slots.numpy(), NearestIndex(_unit(vectors.float().numpy() - centre.numpy()))
+                made[kind] = rows.numpy(), slots.numpy(), NearestIndex(vectors.float().numpy() - centre.numpy())
         return made
 
     @cached_property
@@ -363,7 +363,3 @@ def _read(reader: Encoder, entries: Sequence[Entry], depth: int, progress: bool)
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _unit(vectors: Array) -> Any:
-    return np.ascontiguousarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9), np.float32)

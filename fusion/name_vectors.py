@@ -1,12 +1,12 @@
 """Vectors of names by an encoder, for a linker's second index: `kg.Linker.build(graph, vectors=NameVectors(...))`."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from kg.nearest import unit
 from lm.encoder import Array, Encoder, resolve_device
 from lm.vectors import fast_precision, text_vectors
 
@@ -37,12 +37,8 @@ class NameVectors:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of weights and tokenizer: equal for encoders that make the same vectors."""
-        digest = hashlib.sha256(self.encoder.tokenizer.backend_tokenizer.to_str().encode())
-        for name, weights in sorted(self.encoder.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(weights.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        """Equal for encoders that make the same vectors."""
+        return self.encoder.digest(self.encoder.num_blocks)
 
     def __call__(self, names: Sequence[str], *, bulk: bool = False) -> Array:
         """Vectors (N, d), float32, of names; 0 for an empty one. `bulk` for an index of many."""
@@ -53,5 +49,5 @@ class NameVectors:
                 self.encoder, some, bulk and self.progress, max_pieces=_PIECES,
                 precision=self.precision if bulk else "no",
             )  # fmt: skip
-            found[start : start + _CHUNK] = made / np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-12)
+            found[start : start + _CHUNK] = unit(made)
         return found

@@ -56,7 +56,7 @@ class NearestIndex:
         if not np.isfinite(matrix).all():
             raise MedgraftError("the vectors to search hold NaN or infinity; train them again at a lower learning rate")
         self.metric = metric
-        self._vectors = _unit(matrix) if metric == "cosine" else matrix
+        self._vectors = unit(matrix) if metric == "cosine" else matrix
         self._longest = float(np.linalg.norm(self._vectors, axis=1).max())
         self._index: faiss.Index = faiss.IndexFlatIP(matrix.shape[1])
         self._index.add(self._vectors)
@@ -82,7 +82,7 @@ class NearestIndex:
         if queries.shape[1] != self._vectors.shape[1]:
             raise MedgraftError(f"queries have {queries.shape[1]} dimensions, the index {self._vectors.shape[1]}")
         if self.metric == "cosine":
-            queries = _unit(queries)
+            queries = unit(queries)
         return _exact_best(
             queries, min(k, len(self)), len(self), self._longest, self._propose, self._score, self.approximate
         )
@@ -204,7 +204,7 @@ def _cells(vectors: Vectors, exact: faiss.Index) -> tuple[faiss.Index, float]:
     return index, recall
 
 
-def _unit(matrix: Vectors) -> Vectors:
+def unit(matrix: Vectors) -> Vectors:
     """Rows of length 1; a zero row stays zero."""
     lengths = np.linalg.norm(matrix.astype(np.float64), axis=1, keepdims=True)
     return (matrix / np.where(lengths == 0, 1, lengths)).astype(np.float32)

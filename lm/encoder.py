@@ -7,7 +7,6 @@ The only module that knows transformers. The encoder is wrapped, never copied: w
 import copy
 import hashlib
 import inspect
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -216,10 +215,10 @@ class Encoder(nn.Module):
         return hidden
 
     def digest(self, after_block: int) -> str:
-        """SHA-256 of the vocabulary and of all weights up to that block: what `lower` depends on."""
+        """SHA-256 of the tokenizer and of all weights up to that block: what `lower` depends on."""
         self._check_depth(after_block, lowest=0)
         above = tuple(f"{self._blocks_name}.{n}." for n in range(after_block, self.num_blocks))
-        total = hashlib.sha256(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode())
+        total = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             if not name.startswith((*above, "pooler.")):
                 total.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

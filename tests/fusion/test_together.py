@@ -1,7 +1,8 @@
 """Tasks trained together: each way of sharing, each model by itself afterwards, and what is refused."""
 
+import inspect
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 import fusion
 from fusion.attention import Knowledge
+from fusion.course import Course
 from fusion.model import FusedModel
 from fusion.sharing import SHARING
 from kg import Linker
@@ -112,6 +114,19 @@ def test_the_same_seed_gives_the_same_models_and_another_one_others(folder: Path
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_fusion_for_each_task_is_the_default_where_there_is_something_to_fuse(folder: Path, linker: Linker) -> None:
+    fused, plain = (together(folder, known, "ner", "qa", epochs=1) for known in (linker, None))
+    assert {model.training["sharing"] for model in fused.values()} == {"private-fusion"}
+    assert fused["ner"].attention is not fused["qa"].attention and fused["ner"].encoder is fused["qa"].encoder
+    assert {model.training["sharing"] for model in plain.values()} == {"hard"}
+
+
+def test_one_task_and_several_have_the_same_defaults() -> None:
+    alone = inspect.signature(fusion.train).parameters
+    for field in fields(Course):
+        assert alone[field.name].default == field.default, field.name
 
 
 def test_a_strong_pull_keeps_the_encoders_together(folder: Path) -> None:
