@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,16 +12,26 @@ from fusion.cli_annotate import annotate, explain
 from fusion.cli_evaluate import evaluate
 from fusion.cli_link import link
 from fusion.cli_methods import augment, pretrain, train_names
+from fusion.cli_options import (
+    AnyEncoder,
+    Device,
+    FrozenBlocks,
+    GraphToFuse,
+    ItsEmbeddings,
+    ItsLinker,
+    Json,
+    LearningRates,
+    Precision,
+    Seed,
+    corpus_of,
+    open_linker,
+)
 from fusion.cli_students import distill, export_model, search
 from fusion.cli_swap import remember, swap
 from fusion.cli_together import train_together
 from kg.cli import build, diff, export, update
 from kg.cli_query import app_query
 from loaders.errors import MedgraftError
-
-if TYPE_CHECKING:
-    from fusion.corpora import Corpus
-    from fusion.question_corpora import QuestionCorpus
 
 app = typer.Typer(
     name="medgraft",
@@ -32,14 +42,10 @@ app = typer.Typer(
 )
 
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows a step; documents for relations, questions for qa.")]
-LearningRates = Annotated[
-    tuple[float, float, float], typer.Option(help="Of the encoder, the output layer and the knowledge attention.")
-]
 Head = Annotated[str, typer.Option(help="For ner: bio (flat), or span for mentions that may nest and overlap.")]
 AfterBlock = Annotated[
     int | None, typer.Option(help="Blocks below the knowledge; two thirds of them by default.", show_default=False)
 ]
-FrozenBlocks = Annotated[int, typer.Option(min=0, help="Lowest blocks that are not trained, and computed only once.")]
 LinkLoss = Annotated[float, typer.Option(min=0, help="Weight of the linking loss beside the task's.")]
 LinkNoise = Annotated[float, typer.Option(min=0, max=1, help="Share of mentions given wrong links in training.")]
 VectorDropout = Annotated[
@@ -53,10 +59,6 @@ MemoryKinds = Annotated[
     typer.Option("--memory", help="What sentences may recall: facts,definitions,examples. Examples are kept whole."),
 ]
 MemorySize = Annotated[int, typer.Option(min=1, help="Entries of each kind that a sentence recalls.")]
-Precision = Annotated[str, typer.Option(help="no, bf16 or fp16 (which needs a GPU).")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
 def quickstart(
@@ -177,11 +179,11 @@ def train(
         ),
     ],
     dev: Annotated[Path, typer.Option(help="Documents or questions to choose the best epoch on.")],
-    encoder: Annotated[str, typer.Option(help="Hugging Face model folder or name of a BERT-type encoder.")],
+    encoder: AnyEncoder,
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    graph: Annotated[str | None, typer.Option(help="Graph to fuse; without it the model is plain.")] = None,
-    embeddings: Annotated[Path | None, typer.Option(help="Embeddings of that graph.")] = None,
-    linker: Annotated[Path | None, typer.Option(help="Saved linker index; built from the graph if absent.")] = None,
+    graph: GraphToFuse = None,
+    embeddings: ItsEmbeddings = None,
+    linker: ItsLinker = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training documents.")] = 5,
     batch_size: BatchSize = 16,
     learning_rates: LearningRates = (5e-5, 1e-3, 1e-3),
@@ -226,7 +228,7 @@ def train(
     from_graph = {"facts", "definitions"} & set(kinds)
     if embeddings is not None and graph is None or graph is not None and embeddings is None and not from_graph:
         raise MedgraftError("a fused model needs both --graph and --embeddings; a plain one neither")
-    documents = _corpus(task, corpus, dev)
+    documents = corpus_of(task, corpus, dev)
     known = None if graph is None else kg.connect(graph)
     entries = None
     if kinds:
@@ -234,7 +236,7 @@ def train(
     vectors = None if embeddings is None else kg.Embeddings.load(embeddings, known)
     index = None
     if known is not None and vectors is not None:
-        index = kg.Linker.build(known) if linker is None else kg.Linker.load(linker, known)
+        index = open_linker(known, linker)
     model = fusion.train(
         task,
         documents,
@@ -278,10 +280,10 @@ def ablate(
     test: Annotated[Path, typer.Option(help="Documents to compare the arms on.")],
     graph: Annotated[str, typer.Option(help="Graph folder, or neo4j://...")],
     embeddings: Annotated[Path, typer.Option(help="Embeddings of that graph.")],
-    encoder: Annotated[str, typer.Option(help="Hugging Face model folder or name of a BERT-type encoder.")],
+    encoder: AnyEncoder,
     out: Annotated[Path, typer.Option(help="Folder of the results; finished runs in it are not run again.")],
     task: Annotated[str, typer.Option(help="ner, relations or qa.")] = "ner",
-    linker: Annotated[Path | None, typer.Option(help="Saved linker index; built from the graph if absent.")] = None,
+    linker: ItsLinker = None,
     arms: Annotated[str, typer.Option(help="Comma-separated: plain, same-parameters, types, true, ...")] = "",
     seeds: Annotated[int, typer.Option(help="How many seeds; a claim needs five.")] = 5,
     shares: Annotated[str, typer.Option(help="Comma-separated shares of the labels: 0.05,1")] = "1",
@@ -312,7 +314,7 @@ def ablate(
     from fusion.ablation import ablate as run_arms
     from fusion.ablation_report import draw_learning_curve, markdown, plain_text
 
-    documents = _corpus(task, corpus, dev, test)
+    documents = corpus_of(task, corpus, dev, test)
     # Only what is set: every setting is part of the key by which finished runs are known again.
     given: dict[str, Any] = {"link_loss": link_loss, "link_noise": link_noise, "vector_dropout": vector_dropout}
     given |= {"without_graph": without_graph, "head": "" if head == "bio" else head}
@@ -321,7 +323,7 @@ def ablate(
             documents,
             connected,
             kg.Embeddings.load(embeddings, connected),
-            kg.Linker.build(connected) if linker is None else kg.Linker.load(linker, connected),
+            open_linker(connected, linker),
             out=out,
             task=task,
             arms=[arm.strip() for arm in arms.split(",")] if arms else None,
@@ -397,15 +399,6 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
-
-
-def _corpus(task: str, train: Path, dev: Path, test: Path | None = None) -> "Corpus | QuestionCorpus":
-    import fusion
-    from fusion.tasks import read_items
-
-    kind = fusion.QuestionCorpus if task == "qa" else fusion.Corpus
-    parts: list[Any] = [() if path is None else tuple(read_items(task, path)) for path in (train, dev, test)]
-    return kind(train.stem, parts[0], parts[1], parts[2])
 
 
 def _share(text: str) -> float:

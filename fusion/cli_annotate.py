@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fusion.cli_options import Device, Json
 from loaders.errors import MedgraftError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ Asked = Annotated[str, typer.Option(help="For qa: the question; the texts are th
 Options = Annotated[
     list[str] | None, typer.Option("--option", help="For qa: an option to choose from.", show_default=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 
 
 def annotate(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusion.cli_annotate import show_documents
+from fusion.cli_options import Json
 from loaders.errors import MedgraftError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def link(
         str | None, typer.Option("--input-format", help="Of the files.", show_default="by their content")
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes, with --out.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Find the graph's concepts in text.
 

@@ -6,13 +6,8 @@ from typing import Annotated
 
 import typer
 
+from fusion.cli_options import Device, Json, Seed
 from loaders.errors import MedgraftError
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-
-
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 
 
 def pretrain(

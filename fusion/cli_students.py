@@ -6,11 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from loaders.errors import MedgraftError
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+from fusion.cli_options import (
+    AnyEncoder,
+    Device,
+    GraphToFuse,
+    ItsEmbeddings,
+    ItsLinker,
+    Json,
+    Seed,
+    corpus_of,
+    open_knowledge,
+)
 
 
 def distill(
@@ -123,11 +129,11 @@ def search(
     task: Annotated[str, typer.Argument(help="ner, relations, qa or classification.")],
     corpus: Annotated[Path, typer.Option("--train", help="Labelled documents or questions, as for train.")],
     dev: Annotated[Path, typer.Option(help="Those to choose the settings on; never a test part.")],
-    encoder: Annotated[str, typer.Option(help="Hugging Face model folder or name of a BERT-type encoder.")],
+    encoder: AnyEncoder,
     out: Annotated[Path, typer.Option(help="Folder of the results; finished trials in it are not run again.")],
-    graph: Annotated[str | None, typer.Option(help="Graph to fuse; without it the model is plain.")] = None,
-    embeddings: Annotated[Path | None, typer.Option(help="Embeddings of that graph.")] = None,
-    linker: Annotated[Path | None, typer.Option(help="Saved linker index; built from the graph if absent.")] = None,
+    graph: GraphToFuse = None,
+    embeddings: ItsEmbeddings = None,
+    linker: ItsLinker = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(help="NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=VALUE,VALUE: arguments of fusion.train."),
@@ -149,20 +155,11 @@ def search(
     --vary learning_rate=1e-5:1e-3:log --vary batch_size=4,8,16 --trials 12
     """
     import fusion
-    import kg
     from fusion.searching import draw_search, read_space
-    from fusion.tasks import read_items
 
-    if (graph is None) != (embeddings is None):
-        raise MedgraftError("a fused model needs both --graph and --embeddings; a plain one neither")
-    kind: Any = fusion.QuestionCorpus if task == "qa" else fusion.Corpus
-    given = kind(corpus.stem, tuple(read_items(task, corpus)), tuple(read_items(task, dev)), ())
     space = read_space(vary) if vary else None
-    known = None if graph is None else kg.connect(graph)
-    vectors = None if embeddings is None else kg.Embeddings.load(embeddings, known)
-    index = None
-    if known is not None:
-        index = kg.Linker.build(known) if linker is None else kg.Linker.load(linker, known)
+    given = corpus_of(task, corpus, dev)
+    known, vectors, index = open_knowledge(graph, embeddings, linker)
     fixed = {"epochs": epochs, "frozen_blocks": frozen_blocks, "cache_frozen": frozen_blocks > 0}
     varied = {"frozen_blocks", "cache_frozen"} if space is not None and "frozen_blocks" in space else set()
     found = fusion.search(

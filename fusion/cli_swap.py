@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+from fusion.cli_options import Json, open_linker
 
 
 def swap(
@@ -37,7 +37,7 @@ def swap(
 
     loaded = fusion.load(model)
     with kg.connect(graph) as connected:
-        index = kg.Linker.build(connected) if linker is None else kg.Linker.load(linker, connected)
+        index = open_linker(connected, linker)
         vectors = None if embeddings is None else kg.Embeddings.load(embeddings)
         swapped, report = fusion.swap_graph(loaded, connected, index, vectors)
     compared = None

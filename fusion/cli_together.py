@@ -3,10 +3,24 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from fusion.cli_options import (
+    AnyEncoder,
+    Device,
+    FrozenBlocks,
+    GraphToFuse,
+    ItsEmbeddings,
+    ItsLinker,
+    Json,
+    LearningRates,
+    Precision,
+    Seed,
+    corpus_of,
+    open_knowledge,
+)
 from loaders.errors import MedgraftError
 
 
@@ -15,11 +29,11 @@ def train_together(
         list[str], typer.Option("--train", help="TASK=FILE for each task: ner, relations, qa, classification.")
     ],
     dev: Annotated[list[str], typer.Option(help="TASK=FILE for each task, to choose the best epoch on.")],
-    encoder: Annotated[str, typer.Option(help="Hugging Face model folder or name of a BERT-type encoder.")],
+    encoder: AnyEncoder,
     out: Annotated[Path, typer.Option(help="Folder for the models, each in a folder named after its task.")],
-    graph: Annotated[str | None, typer.Option(help="Graph to fuse; without it the models are plain.")] = None,
-    embeddings: Annotated[Path | None, typer.Option(help="Embeddings of that graph.")] = None,
-    linker: Annotated[Path | None, typer.Option(help="Saved linker index; built from the graph if absent.")] = None,
+    graph: GraphToFuse = None,
+    embeddings: ItsEmbeddings = None,
+    linker: ItsLinker = None,
     sharing: Annotated[
         str | None, typer.Option(help="private-fusion (with a graph the default), hard, soft or experts.")
     ] = None,
@@ -31,16 +45,12 @@ def train_together(
     experts: Annotated[int, typer.Option(help="For experts: how many.")] = 4,
     epochs: Annotated[int, typer.Option(help="As many steps each as a pass over all tasks has.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="As for train.")] = 16,
-    learning_rates: Annotated[
-        tuple[float, float, float], typer.Option(help="Of the encoder, the output layers and the knowledge attention.")
-    ] = (5e-5, 1e-3, 1e-3),
-    frozen_blocks: Annotated[
-        int, typer.Option(min=0, help="Lowest blocks that are not trained, and computed only once.")
-    ] = 0,
-    precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (which needs a GPU).")] = "no",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    learning_rates: LearningRates = (5e-5, 1e-3, 1e-3),
+    frozen_blocks: FrozenBlocks = 0,
+    precision: Precision = "no",
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Train models of several tasks together, on one encoder; each is evaluated and used like any other.
 
@@ -50,24 +60,13 @@ def train_together(
     --graph graphs/hpo --embeddings embeddings/hpo --encoder bert-base-uncased --out models/both
     """
     import fusion
-    import kg
-    from fusion.tasks import read_items
 
-    if (graph is None) != (embeddings is None):
-        raise MedgraftError("a fused model needs both --graph and --embeddings; a plain one neither")
     files, held_out = _by_task("--train", corpora), _by_task("--dev", dev)
     if files.keys() != held_out.keys():
         alone = sorted(files.keys() ^ held_out.keys())[0]
         raise MedgraftError(f"{alone} has only one of --train and --dev; give both for each task")
-    given: dict[str, Any] = {}
-    for task, path in files.items():
-        kind: Any = fusion.QuestionCorpus if task == "qa" else fusion.Corpus
-        given[task] = kind(path.stem, tuple(read_items(task, path)), tuple(read_items(task, held_out[task])), ())
-    known = None if graph is None else kg.connect(graph)
-    vectors = None if embeddings is None else kg.Embeddings.load(embeddings, known)
-    index = None
-    if known is not None:
-        index = kg.Linker.build(known) if linker is None else kg.Linker.load(linker, known)
+    given = {task: corpus_of(task, path, held_out[task]) for task, path in files.items()}
+    known, vectors, index = open_knowledge(graph, embeddings, linker)
     models = fusion.train_together(
         given,
         known,

@@ -48,6 +48,7 @@ class Runner:
         )
         self.seconds: list[float] = []
         self.processor_seconds: list[float] = []
+        self.processor_seconds_again: list[float] = []
         self.peak_gb = 0.0
         self.found: list[list[list[Any]]] = []
         first = self._answer()
@@ -66,6 +67,7 @@ class Runner:
             return
         self.seconds.append(answer["seconds"])
         self.processor_seconds.append(answer["processor_seconds"])
+        self.processor_seconds_again += [s for s in [answer.get("processor_seconds_again")] if s is not None]
         self.peak_gb = answer["peak_gb"]
         self.found = answer.get("found", self.found)
 
@@ -132,6 +134,10 @@ def serve(path: str) -> None:
             "processor_seconds": time.process_time() - start_processor,
             "peak_gb": peak_gb(),
         }
+        if not given.get("mentions"):
+            start_processor = time.process_time()
+            sum(1 for _ in linker.pipe(given["texts"], k=1))
+            taken["processor_seconds_again"] = time.process_time() - start_processor
         sys.stdout.write(json.dumps(taken if number else {**taken, "found": found}) + "\n")
         sys.stdout.flush()
 
@@ -185,6 +191,9 @@ def hpo(work: Path) -> Figures:
             "documents a second": spread([len(test) / seconds for seconds in runner.seconds]),
             "documents a second of processor time": spread([len(test) / s for s in runner.processor_seconds]),
         }
+        if runner.processor_seconds_again:  # the same texts once more, by the same linker
+            again = [len(test) / s for s in runner.processor_seconds_again]
+            speed["documents a second of processor time, again"] = spread(again)
         figures["speed"][name] = speed
         if name != "medgraft":
             nested = [_document(d, found) for d, found in zip(test, runner.found, strict=True)]
