@@ -42,7 +42,7 @@ app = typer.Typer(
 )
 
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows a step; documents for relations, questions for qa.")]
-Head = Annotated[str, typer.Option(help="For ner: bio (flat), or span for mentions that may nest and overlap.")]
+Head = Annotated[str, typer.Option(help="For ner: span, with which mentions may nest and overlap, or bio (flat tags).")]
 AfterBlock = Annotated[
     int | None, typer.Option(help="Blocks below the knowledge; two thirds of them by default.", show_default=False)
 ]
@@ -189,7 +189,7 @@ def train(
     learning_rates: LearningRates = (5e-5, 1e-3, 1e-3),
     memory: MemoryKinds = "",
     memory_size: MemorySize = 8,
-    head: Head = "bio",
+    head: Head = "span",
     after_block: AfterBlock = None,
     frozen_blocks: FrozenBlocks = 0,
     unfreeze_epochs: Annotated[
@@ -290,7 +290,7 @@ def ablate(
     epochs: Annotated[int, typer.Option(help="Passes over the training documents.")] = 5,
     batch_size: BatchSize = 16,
     learning_rates: LearningRates = (5e-5, 1e-3, 1e-3),
-    head: Head = "bio",
+    head: Head = "span",
     after_block: AfterBlock = None,
     frozen_blocks: FrozenBlocks = 0,
     link_loss: LinkLoss = 0.0,
@@ -317,7 +317,7 @@ def ablate(
     documents = corpus_of(task, corpus, dev, test)
     # Only what is set: every setting is part of the key by which finished runs are known again.
     given: dict[str, Any] = {"link_loss": link_loss, "link_noise": link_noise, "vector_dropout": vector_dropout}
-    given |= {"without_graph": without_graph, "head": "" if head == "bio" else head}
+    given |= {"without_graph": without_graph, "head": head if task == "ner" else ""}
     with kg.connect(graph) as connected:
         compared = run_arms(
             documents,

@@ -43,7 +43,7 @@ _ITEMS = {"qa": "questions"}
 class Course:
     """How a training goes: what `fusion.train` is asked for besides its task, corpus, graph and encoder."""
 
-    head: str = "bio"
+    head: str = HEADS[0]
     longest_mention: int = 16
     after_block: int | None = None
     num_candidates: int = 5
@@ -133,8 +133,9 @@ def model_settings(task: str, encoder: Encoder, course: Course, asked: Mapping[s
         max_pieces=min(course.max_pieces or _LONGEST.get(task, encoder.max_pieces), encoder.max_pieces),
         max_windows=course.max_windows,
         seed=course.seed,
-        head=course.head,
+        head=course.head if task == "ner" else "",
         longest_mention=course.longest_mention,
+        mark_ends=task == "ner" and course.head == "span",
         **asked,
     )
 

@@ -5,19 +5,19 @@ thing taken away. The effect is exact for that one thing, which attention weight
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fusion.attention import Knowledge
 from fusion.knowledge import KnowledgeTable
 from fusion.recall import Recalled
 from lm.alignment import Window, collate, windows, words_of
+from lm.tagging import word_logits
 from loaders.errors import MedgraftError
 from loaders.records import Concept, Document, Mention, Triple
 
@@ -125,34 +125,35 @@ def explain(model: "TaggingModel", document: str | Document, *, batch_size: int 
     settings = model.settings
     made = windows([predicted.text], model.encoder, min(settings.max_pieces, model.encoder.max_pieces), settings.stride)
     extras = model.extras(model.link([predicted]))
+    words = word_logits(model.network, made, model.encoder, extras)[0] if made else torch.empty(0)
     explanations = []
     for window in made:
-        targets = [(m, pieces) for m in predicted.mentions if len(pieces := _owned_pieces(window, m))]
+        targets = []
+        for mention in predicted.mentions:
+            first, last = words_of(window.word_spans, mention.start, mention.end)
+            if window.owned[0] <= first < window.owned[1]:
+                targets.append((mention, first, last))
         if targets:
-            explanations += _explain_window(model, model.table, window, predicted.text, targets, extras, batch_size)
+            explanations += _explain_window(model, window, predicted.text, targets, words, extras, batch_size)
     return sorted(explanations, key=lambda explanation: explanation.mention.start)
-
-
-def _owned_pieces(window: Window, mention: Mention) -> NDArray[np.int64]:
-    """First pieces of the mention's words in the window that owns its first word; empty in any other window."""
-    first, last = words_of(window.word_spans, mention.start, mention.end)
-    if not window.owned[0] <= first < window.owned[1]:
-        return np.zeros(0, dtype=np.int64)
-    return np.flatnonzero(window.first & (window.words >= first) & (window.words < last))
 
 
 @torch.inference_mode()
 def _explain_window(
     model: "TaggingModel",
-    table: KnowledgeTable,
     window: Window,
     text: str,
-    targets: list[tuple[Mention, NDArray[np.int64]]],
-    extras: Iterable[Any],
+    targets: list[tuple[Mention, int, int]],
+    words: Tensor,
+    extras: Sequence[Any],
     batch_size: int,
 ) -> list[Explanation]:
-    fused = model.fused_encoder
-    assert fused is not None, "a model with a table is fused"
+    """Of mentions that begin in the words that the window owns: mention, first word, and the word after the last.
+
+    `words` is what the output layer says of all words of the document: those of other windows keep it.
+    """
+    fused, table = model.fused_encoder, model.table
+    assert fused is not None and table is not None, "a model with a table is fused"
     device = model.encoder.device
     batch = {name: tensor.to(device) for name, tensor in collate([window], model.encoder, *extras).items()}
     knowledge, recalled = Knowledge.of(batch), Recalled.of(batch)
@@ -165,9 +166,15 @@ def _explain_window(
             versions.append(fused.graft(state.hidden, without, recalled))
     chunks = [torch.cat(versions[i : i + batch_size]) for i in range(0, len(versions), batch_size)]
     logits = torch.cat([model.network.output(model.upper(state, chunk)) for chunk in chunks])
+    pieces = np.flatnonzero(window.owned_first)
     found = []
-    for mention, pieces in targets:
-        by_type = model.network.output.of_mention(logits[:, pieces], model.settings.temperature).cpu()
+    for mention, first, last in targets:
+        around = slice(max(first - 1, 0), last + 1)  # a span is judged by its neighbours too
+        said = words[around].repeat(len(logits), 1, 1)
+        own = pieces[(window.words[pieces] >= around.start) & (window.words[pieces] < around.stop)]
+        said[:, window.words[own] - around.start] = logits[:, own]
+        inside = slice(first - around.start, last - around.start)
+        by_type = model.network.output.of_mention(said, inside, model.settings.temperature).cpu()
         effects = [_effect(model, mention, thing, by_type[0], by_type[n]) for n, thing in enumerate(taken, 1)]
         probability = float(by_type[0, 1 + model.settings.types.index(mention.type)])
         ordered = sorted(effects[1:], key=lambda effect: (-abs(effect.probability - probability), effect.what))

@@ -156,10 +156,12 @@ class ModelSettings:
     stride: int = 32
     link_threshold: float = 0.8
     seed: int = 0
-    head: str = "bio"
-    """Of ner: "bio", or "span" for mentions that may nest and overlap, see `lm.spans`."""
+    head: str = ""
+    """Of ner: "span" for mentions that may nest and overlap, see `lm.spans`, or "bio"."""
     longest_mention: int = 16
     """Words of it, for the span head."""
+    mark_ends: bool = False
+    """Whether knowledge says where mentions end: a span ends by itself, a BIO mention where the next word is none."""
     overlapping: bool = False
     """Whether mentions overlapped in training; only then the span head finds such."""
     relations: tuple[tuple[str, str, str], ...] = ()
@@ -377,8 +379,7 @@ def fused_encoder(encoder: Encoder, settings: ModelSettings, table: KnowledgeTab
     fused: nn.Module = encoder
     if table is not None:
         fused = FusedEncoder(encoder, after_block=settings.after_block)
-        # A span ends by itself, a BIO mention where the next word is none.
-        fused.add_knowledge(table, settings.seed, mark_ends=settings.head == "span")
+        fused.add_knowledge(table, settings.seed, mark_ends=settings.mark_ends)
     if not settings.experts:
         return fused
     return GatedEncoder(fused, Experts(settings.experts, encoder.hidden_size, seed=settings.seed))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from fusion.explanation import Explanation
 
 
-HEADS = ("bio", "span")
-"""Flat tags of words, or spans that may nest and overlap."""
+HEADS = ("span", "bio")
+"""Spans that may nest and overlap, or flat tags of words; the first is the default."""
 
 
 class TaggingModel(DocumentModel):

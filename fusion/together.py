@@ -32,6 +32,7 @@ from fusion.course import (
 from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
 from fusion.model import FusedModel, TrainingData
 from fusion.sharing import JointNetwork, check_sharing, joint_data, last_shared, make_sharing, table_for
+from fusion.tagging import HEADS
 from fusion.tasks import TASKS
 from kg import Linker
 from lm.caching import States
@@ -104,6 +105,9 @@ def train_together(
     loaded = Encoder.load(encoder)
     extra = {"experts": experts} if sharing == "experts" else {}
     wanted = {task: model_settings(task, loaded, courses[task], {**asked[task], **extra}) for task in corpora}
+    if sharing != "private-fusion":  # then the knowledge attention is of one shape for all
+        ends = any(settings.mark_ends for settings in wanted.values())
+        wanted = {task: replace(settings, mark_ends=ends) for task, settings in wanted.items()}
     models = make_sharing(sharing, loaded, wanted, {t: table_for(t in pairs, table) for t in corpora}, linker)
     encoders = list({id(model.encoder): model.encoder for model in models.values()}.values())
     for one in encoders:
@@ -178,7 +182,7 @@ def _courses(
             f"{without[0]} has no development part, but {with_dev[0]} has; the epoch is chosen by the mean over all "
             "tasks, so give all of them one, or none"
         )
-    plain = replace(course, head="bio")
+    plain = replace(course, head=HEADS[0])
     return {task: replace(course if task == "ner" else plain, **own.get(task, {})) for task in corpora}
 
 

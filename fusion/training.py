@@ -29,6 +29,7 @@ from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
 from fusion.memory import Memory
 from fusion.model import FusedModel
 from fusion.question_corpora import QuestionCorpus
+from fusion.tagging import HEADS
 from fusion.tasks import TASKS, make_model
 from fusion.teaching import Lesson, taught
 from kg import Linker
@@ -50,7 +51,7 @@ def train(
     knowledge: KnowledgeTable | None = None,
     memory: Memory | None = None,
     memory_size: int = 8,
-    head: str = "bio",
+    head: str = HEADS[0],
     longest_mention: int = 16,
     after_block: int | None = None,
     num_candidates: int = 5,
@@ -97,7 +98,7 @@ def train(
         knowledge: a finished table in place of graph and embeddings (control arms).
         memory: entries to recall, read by this encoder; with or without a graph to fuse (`fusion.build_memory`).
         memory_size: entries of each kind that a sentence recalls.
-        head: for ner "bio", flat tags of words, or "span", with which mentions may nest and overlap.
+        head: for ner "span", with which mentions may nest and overlap, or "bio", flat tags of words.
         longest_mention: words of the longest mention that the span head finds.
         after_block: blocks below the knowledge; two thirds of them by default.
         num_candidates: candidates a mention.

@@ -202,8 +202,11 @@ class SpanScorer(nn.Module):
         words = terms.gather(1, pieces.clamp(min=0)[:, :, None].expand(-1, -1, terms.shape[2]))
         return self.scores(words)[known], known
 
-    def of_mention(self, terms: Tensor, temperature: float) -> Tensor:
-        """(R, 1 + types): no mention, and each type, of the span over all of the words with terms (R, P, F)."""
-        odds = self.scores(terms)[:, 0, terms.shape[1] - 1] / temperature
+    def of_mention(self, terms: Tensor, inside: slice, temperature: float) -> Tensor:
+        """(R, 1 + types): no mention, and each type, of the span of the words `inside` those with terms (R, W, F).
+
+        Those with terms are the words of the span and its neighbours on both sides, where the text has such.
+        """
+        odds = self.scores(terms)[:, inside.start, inside.stop - inside.start - 1] / temperature
         types = odds.sigmoid()
         return torch.cat([1 - types.amax(dim=1, keepdim=True), types], dim=1)

@@ -206,9 +206,9 @@ class MentionTagger(nn.Module):
         """The logits (N, L) of the words that are labelled in the batch."""
         return logits[batch["labels"] != IGNORED].float()
 
-    def of_mention(self, logits: Tensor, temperature: float) -> Tensor:
-        """(R, 1 + types): no mention, and each type (B and I together), as means over words with logits (R, P, L)."""
-        mean = (logits.float() / temperature).softmax(dim=-1).mean(dim=1)
+    def of_mention(self, logits: Tensor, inside: slice, temperature: float) -> Tensor:
+        """(R, 1 + types): no mention, and each type (B and I together), as means over `inside` of words (R, W, L)."""
+        mean = (logits[:, inside].float() / temperature).softmax(dim=-1).mean(dim=1)
         return torch.cat([mean[:, :1], mean[:, 1::2] + mean[:, 2::2]], dim=1)
 
 
@@ -332,7 +332,22 @@ def _word_scores(
     precision: str,
     progress: bool,
 ) -> dict[int, Array]:
-    """For each document what the scheme decodes (W, ...), every word taken from the window that owns it."""
+    """For each document what the scheme decodes (W, ...)."""
+    found = word_logits(tagger, made, encoder, extras, batch_size, precision, progress)
+    with torch.inference_mode():
+        return {document: tagger.output.scores(words).cpu().numpy() for document, words in found.items()}
+
+
+def word_logits(
+    tagger: Tagger,
+    made: Sequence[Window],
+    encoder: Encoder,
+    extras: Sequence[Callable[[Sequence[Window]], dict[str, Tensor]]],
+    batch_size: int = 32,
+    precision: str = "no",
+    progress: bool = False,
+) -> dict[int, Tensor]:
+    """What the output layer says of each document's words (W, F), every word taken from the window that owns it."""
     device = next(tagger.parameters()).device
     dtype = PRECISIONS[precision]
     found: dict[int, Tensor] = {}
@@ -349,7 +364,6 @@ def _word_scores(
                 places = np.flatnonzero(window.owned_first)
                 words = found.setdefault(window.document, logits.new_zeros(len(window.word_spans), logits.shape[2]))
                 words[window.words[places]] = logits[row, places]
-        with torch.inference_mode():
-            return {document: tagger.output.scores(words).cpu().numpy() for document, words in found.items()}
+        return found
     finally:
         tagger.train(was_training)

@@ -113,7 +113,7 @@ def test_frozen_blocks_computed_once_and_every_mention_nil_give_the_plain_model(
     given = {"encoder": encoder_folder("bert"), "epochs": 2, "max_pieces": 64, "device": "cpu", "frozen_blocks": 1}
     ablate(
         CORPUS, GRAPH, VECTORS, Linker.build(GRAPH), out=tmp_path, arms=("plain", "nil"), seeds=(0,), shares=(0.5, 1),
-        learning_rate=5e-3, new_learning_rate=1e-2, progress=False, **given,
+        learning_rate=5e-3, new_learning_rate=1e-2, progress=False, head="bio", **given,
     )  # fmt: skip
     found = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     by_arm = {arm: [line["counts"] for line in found if line["arm"] == arm] for arm in ("plain", "nil")}

@@ -91,6 +91,12 @@ def test_without_the_deciding_fact_the_type_changes_and_the_pair_stays(fused: Fu
     assert sum(change > 0.3 for change in inner) >= 0.7 * len(inner)
 
 
+def test_an_explanation_has_the_probability_of_its_prediction(fused: FusedModel) -> None:
+    document = fused(" ".join(d.text for d in NESTED.test[:12]))  # several windows
+    told = fused.explain(document.text)
+    assert [e.probability for e in told] == pytest.approx([m.score for m in document], abs=1e-4)
+
+
 def test_where_training_shows_no_overlap_none_is_found(folder: Path) -> None:
     few = replace(FLAT, train=FLAT.train[:60], dev=())
     model = fusion.train("ner", few, encoder=folder, **{**SETTINGS, "epochs": 2})
@@ -111,7 +117,7 @@ def test_the_battery_takes_the_head(folder: Path, linker: Linker, tmp_path: Path
 
 
 def test_a_head_that_is_not_there_is_named(folder: Path) -> None:
-    with pytest.raises(MedgraftError, match="no head 'crf' for ner; choose bio or span"):
+    with pytest.raises(MedgraftError, match="no head 'crf' for ner; choose span or bio"):
         fusion.train("ner", FLAT, encoder=folder, head="crf")
-    with pytest.raises(MedgraftError, match="no head 'span' for relations"):
-        fusion.train("relations", FLAT, encoder=folder, head="span")
+    with pytest.raises(MedgraftError, match="no head 'bio' for relations"):
+        fusion.train("relations", FLAT, encoder=folder, head="bio")
