@@ -48,6 +48,13 @@ AfterBlock = Annotated[
 ]
 LinkLoss = Annotated[float, typer.Option(min=0, help="Weight of the linking loss beside the task's.")]
 LinkNoise = Annotated[float, typer.Option(min=0, max=1, help="Share of mentions given wrong links in training.")]
+SentenceDropout = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, show_default=False,
+        help="Share of windows read without their knowledge in training; 0.3 for ner by default, else 0.1.",
+    ),
+]  # fmt: skip
 VectorDropout = Annotated[
     float, typer.Option(min=0, max=1, help="Share of concepts known by their type alone in training.")
 ]
@@ -198,6 +205,7 @@ def train(
     layer_decay: Annotated[float, typer.Option(help="Factor of the learning rate from a block to that below.")] = 1.0,
     link_loss: LinkLoss = 0.0,
     link_noise: LinkNoise = 0.0,
+    sentence_dropout: SentenceDropout = None,
     vector_dropout: VectorDropout = 0.0,
     without_graph: WithoutGraph = 0.0,
     lora_rank: Annotated[
@@ -262,6 +270,7 @@ def train(
         max_windows=max_windows,
         link_loss=link_loss,
         link_noise=link_noise,
+        sentence_dropout=sentence_dropout,
         vector_dropout=vector_dropout,
         without_graph=without_graph,
         precision=precision,
@@ -295,6 +304,7 @@ def ablate(
     frozen_blocks: FrozenBlocks = 0,
     link_loss: LinkLoss = 0.0,
     link_noise: LinkNoise = 0.0,
+    sentence_dropout: SentenceDropout = None,
     vector_dropout: VectorDropout = 0.0,
     without_graph: WithoutGraph = 0.0,
     precision: Precision = "no",
@@ -318,6 +328,8 @@ def ablate(
     # Only what is set: every setting is part of the key by which finished runs are known again.
     given: dict[str, Any] = {"link_loss": link_loss, "link_noise": link_noise, "vector_dropout": vector_dropout}
     given |= {"without_graph": without_graph, "head": head if task == "ner" else ""}
+    given = {name: value for name, value in given.items() if value}
+    given |= {} if sentence_dropout is None else {"sentence_dropout": sentence_dropout}
     with kg.connect(graph) as connected:
         compared = run_arms(
             documents,
@@ -340,7 +352,7 @@ def ablate(
             frozen_blocks=frozen_blocks,
             precision=precision,
             device=device,
-            **{name: value for name, value in given.items() if value},
+            **given,
         )
     (out / "results.md").write_text(markdown(compared), encoding="utf-8")
     draw_learning_curve(compared, out / "learning_curve.png", title=f"{task}, {documents.name}")

@@ -52,7 +52,8 @@ def test_nothing_of_the_knowledge_stays_in_the_batch() -> None:
     assert without_knowledge(BATCH | {"questions.places": torch.zeros(1)}).keys() == {"labels"}
 
 
-def test_with_the_whole_loss_the_graph_changes_nothing(encoder_folder: Any) -> None:
+@pytest.mark.parametrize("how", ["without_graph", "sentence_dropout"])
+def test_what_never_trains_with_its_graph_takes_nothing_from_it(encoder_folder: Any, how: str) -> None:
     names = invented_names(24)
     graph = invented_graph(names)
     corpus = invented_corpus(names, (30, 0, 10))
@@ -62,7 +63,7 @@ def test_with_the_whole_loss_the_graph_changes_nothing(encoder_folder: Any) -> N
     }  # fmt: skip
     linker = Linker.build(graph)
     leaning, sturdy = (
-        fusion.train("ner", corpus, graph, invented_vectors(graph), linker, without_graph=share, **settings)
+        fusion.train("ner", corpus, graph, invented_vectors(graph), linker, **{how: share}, **settings)
         for share in (0.0, 1.0)
     )
     for model, nothing in ((leaning, False), (sturdy, True)):
@@ -71,4 +72,4 @@ def test_with_the_whole_loss_the_graph_changes_nothing(encoder_folder: Any) -> N
         with torch.inference_mode():
             logits, bare = (model.network(some).logits for some in (batch, without_knowledge(batch)))
         assert torch.equal(logits, bare) == nothing
-    assert sturdy.training["without graph"] == 1.0 and "without graph" not in leaning.training
+    assert sturdy.training[how.replace("_", " ")] == 1.0
