@@ -65,6 +65,7 @@ class Course:
     sentence_dropout: float | None = None
     vector_dropout: float = 0.0
     without_graph: float = 0.0
+    attention_dropout: float = 0.0
     accumulation: int = 1
     precision: str = "no"
     patience: int | None = None
@@ -145,6 +146,7 @@ def model_settings(task: str, encoder: Encoder, course: Course, asked: Mapping[s
 def adapt(encoder: Encoder, course: Course) -> None:
     """Freeze what shall not learn, and add what learns in its place."""
     encoder.freeze_blocks(course.frozen_blocks)
+    encoder.set_attention_dropout(course.attention_dropout)
     if course.lora_rank is not None:
         if course.unfreeze_epochs is not None:
             raise MedgraftError("low-rank additions leave every block frozen; ask for lora_rank or for unfreeze_epochs")
@@ -178,7 +180,7 @@ def described(
     task: str, corpus: AnyCorpus, encoder: str | Path, course: Course, more: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The plan of the training, for the model's card; `more` is what a teacher or a memory adds to it."""
-    optional = ("link_loss", "link_noise", "vector_dropout", "without_graph")
+    optional = ("link_loss", "link_noise", "vector_dropout", "without_graph", "attention_dropout")
     return {
         "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
         f"training {_ITEMS.get(task, 'documents')}": len(corpus.train),

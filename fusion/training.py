@@ -72,6 +72,7 @@ def train(
     sentence_dropout: float | None = None,
     vector_dropout: float = 0.0,
     without_graph: float = 0.0,
+    attention_dropout: float = 0.0,
     accumulation: int = 1,
     precision: str = "no",
     patience: int | None = None,
@@ -126,6 +127,8 @@ def train(
         vector_dropout: share of the concepts of a batch that are known by their type alone in training.
         without_graph: share of the training loss that is taken with the graph removed, in a second reading of each
             batch.
+        attention_dropout: share of the encoder's attention weights that are dropped in training, in place of what its
+            config says. Any at all makes a step on a CPU take twice as long, and was of no measurable use.
         accumulation: batches a step.
         precision: "no", "bf16" or "fp16".
         patience: stop after so many epochs without a better one.
@@ -147,8 +150,8 @@ def train(
         batch_size=batch_size, learning_rate=learning_rate, new_learning_rate=new_learning_rate,
         knowledge_learning_rate=knowledge_learning_rate, link_loss=link_loss, link_noise=link_noise,
         sentence_dropout=sentence_dropout, vector_dropout=vector_dropout, without_graph=without_graph,
-        accumulation=accumulation, precision=precision, patience=patience, lora_rank=lora_rank, seed=seed,
-        device=device, progress=progress,
+        attention_dropout=attention_dropout, accumulation=accumulation, precision=precision, patience=patience,
+        lora_rank=lora_rank, seed=seed, device=device, progress=progress,
     )  # fmt: skip
     check_task(task, corpus, head)
     if lesson is not None and memory is not None:

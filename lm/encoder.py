@@ -272,6 +272,16 @@ class Encoder(nn.Module):
                 block.train(True)
         return self
 
+    def set_attention_dropout(self, share: float) -> None:
+        """Drop this share of the attention weights in training, whatever the encoder's config says.
+
+        On a CPU any share above zero costs half of a training step, because attention is then computed step by step
+        and a random number drawn for each pair of pieces.
+        """
+        for module in self.blocks.modules():
+            if type(module).__name__.endswith("SelfAttention"):
+                module.get_submodule("dropout").p = share  # type: ignore[assignment]
+
     def shallower(self, count: int) -> "Encoder":
         """A copy with `count` of the blocks, evenly spaced, the top one among them: 2, 4 and 6 for three of six.
 
