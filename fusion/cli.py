@@ -52,12 +52,16 @@ SentenceDropout = Annotated[
     float | None,
     typer.Option(
         min=0, max=1, show_default=False,
-        help="Share of windows read without their knowledge in training; 0.3 for ner by default, else 0.1.",
+        help="Share of windows read without their knowledge in training; by default 0.3 for ner, 0.5 for qa, else 0.1.",
     ),
 ]  # fmt: skip
 VectorDropout = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of concepts known by their type alone in training.")
-]
+    float | None,
+    typer.Option(
+        min=0, max=1, show_default=False,
+        help="Share of concepts known by their type alone in training; by default 0.5 for qa, else none.",
+    ),
+]  # fmt: skip
 WithoutGraph = Annotated[
     float, typer.Option(min=0, max=1, help="Share of the training loss that is taken with the graph removed.")
 ]
@@ -206,7 +210,7 @@ def train(
     link_loss: LinkLoss = 0.0,
     link_noise: LinkNoise = 0.0,
     sentence_dropout: SentenceDropout = None,
-    vector_dropout: VectorDropout = 0.0,
+    vector_dropout: VectorDropout = None,
     without_graph: WithoutGraph = 0.0,
     lora_rank: Annotated[
         int | None, typer.Option(min=1, help="Train low-rank additions (LoRA) to the blocks that are not frozen.")
@@ -305,7 +309,7 @@ def ablate(
     link_loss: LinkLoss = 0.0,
     link_noise: LinkNoise = 0.0,
     sentence_dropout: SentenceDropout = None,
-    vector_dropout: VectorDropout = 0.0,
+    vector_dropout: VectorDropout = None,
     without_graph: WithoutGraph = 0.0,
     precision: Precision = "no",
     device: Device = "auto",
@@ -326,10 +330,11 @@ def ablate(
 
     documents = corpus_of(task, corpus, dev, test)
     # Only what is set: every setting is part of the key by which finished runs are known again.
-    given: dict[str, Any] = {"link_loss": link_loss, "link_noise": link_noise, "vector_dropout": vector_dropout}
+    given: dict[str, Any] = {"link_loss": link_loss, "link_noise": link_noise}
     given |= {"without_graph": without_graph, "head": head if task == "ner" else ""}
     given = {name: value for name, value in given.items() if value}
-    given |= {} if sentence_dropout is None else {"sentence_dropout": sentence_dropout}
+    dropped = {"sentence_dropout": sentence_dropout, "vector_dropout": vector_dropout}
+    given |= {name: value for name, value in dropped.items() if value is not None}
     with kg.connect(graph) as connected:
         compared = run_arms(
             documents,

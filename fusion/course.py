@@ -36,7 +36,8 @@ PAIR_TASKS = ("relations", "qa")
 """Whose models look up the facts between two concepts."""
 
 _LONGEST = {"ner": 256}  # pieces of a window; relations want the document whole
-_SENTENCE_DROPOUT = {"ner": 0.3}  # mentions lean on the graph most
+_SENTENCE_DROPOUT = {"ner": 0.3, "qa": 0.5}  # mentions lean on the graph,
+_VECTOR_DROPOUT = {"qa": 0.5}  # and questions are so few that their concepts are learnt by heart
 _ITEMS = {"qa": "questions"}
 
 
@@ -63,7 +64,7 @@ class Course:
     link_loss: float = 0.0
     link_noise: float = 0.0
     sentence_dropout: float | None = None
-    vector_dropout: float = 0.0
+    vector_dropout: float | None = None
     without_graph: float = 0.0
     attention_dropout: float = 0.0
     accumulation: int = 1
@@ -168,19 +169,25 @@ def make_ready(model: FusedModel[Any], course: Course) -> None:
         model.frozen_states = {} if course.frozen_states is None else course.frozen_states
     model.precision = course.precision
     if model.attention is not None:
-        model.attention.link_noise, model.attention.vector_dropout = course.link_noise, course.vector_dropout
-        usual = _SENTENCE_DROPOUT.get(model.settings.task, model.attention.sentence_dropout)
-        model.attention.sentence_dropout = usual if course.sentence_dropout is None else course.sentence_dropout
+        task, attention = model.settings.task, model.attention
+        attention.link_noise = course.link_noise
+        attention.sentence_dropout = _asked(course.sentence_dropout, _SENTENCE_DROPOUT.get(task, 0.1))
+        attention.vector_dropout = _asked(course.vector_dropout, _VECTOR_DROPOUT.get(task, 0.0))
     model.network.to(resolve_device(course.device))
     if model.memory is not None:
         model.memory.reader.to(resolve_device(course.device))
+
+
+def _asked(value: float | None, usual: float) -> float:
+    return usual if value is None else value
 
 
 def described(
     task: str, corpus: AnyCorpus, encoder: str | Path, course: Course, more: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The plan of the training, for the model's card; `more` is what a teacher or a memory adds to it."""
-    optional = ("link_loss", "link_noise", "vector_dropout", "without_graph", "attention_dropout")
+    optional = ("link_loss", "link_noise", "without_graph", "attention_dropout")
+    asked = {"sentence dropout": course.sentence_dropout, "vector dropout": course.vector_dropout}
     return {
         "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
         f"training {_ITEMS.get(task, 'documents')}": len(corpus.train),
@@ -191,7 +198,7 @@ def described(
         **({"layer decay": course.layer_decay} if course.layer_decay != 1 else {}),
         **({"rank of the additions": course.lora_rank} if course.lora_rank is not None else {}),
         **{name.replace("_", " "): getattr(course, name) for name in optional if getattr(course, name)},
-        **({"sentence dropout": course.sentence_dropout} if course.sentence_dropout is not None else {}),
+        **{name: value for name, value in asked.items() if value is not None},
         **({"epochs a thawed block": course.unfreeze_epochs} if course.unfreeze_epochs is not None else {}),
         "epochs": course.epochs,
         "batch size": course.batch_size,

@@ -70,7 +70,7 @@ def train(
     link_loss: float = 0.0,
     link_noise: float = 0.0,
     sentence_dropout: float | None = None,
-    vector_dropout: float = 0.0,
+    vector_dropout: float | None = None,
     without_graph: float = 0.0,
     attention_dropout: float = 0.0,
     accumulation: int = 1,
@@ -123,8 +123,9 @@ def train(
         link_noise: share of the mentions that get the candidates of another one in training, with NIL as the right
             answer.
         sentence_dropout: share of the windows that are read without their knowledge in training, so that the model can
-            do without it; 0.3 for ner by default, else 0.1. With more of it, train longer.
-        vector_dropout: share of the concepts of a batch that are known by their type alone in training.
+            do without it; 0.3 for ner by default, 0.5 for qa, else 0.1. With more of it, train longer.
+        vector_dropout: share of the concepts of a batch that are known by their type alone in training; 0.5 for qa by
+            default, else none.
         without_graph: share of the training loss that is taken with the graph removed, in a second reading of each
             batch.
         attention_dropout: share of the encoder's attention weights that are dropped in training, in place of what its
