@@ -420,12 +420,13 @@ class Linker:
         if self.settings.nested != "kinds":
             return places
         kept = [place for place in places if place.parts]
-        outer: list[Place] = []  # that the next place may lie in
-        for place in sorted((p for p in places if not p.parts), key=lambda p: (p.start, -p.end)):
-            outer = [p for p in outer if place.end <= p.end]
-            if not outer or self._is_above(place, outer):
+        stretches = [(*span, place) for place in places for span in place.parts or [(place.start, place.end)]]
+        outer: list[tuple[int, int, Place]] = []  # that the next place may lie in
+        for start, end, place in sorted(stretches, key=lambda s: (s[0], -s[1], not s[2].parts)):
+            outer = [stretch for stretch in outer if end <= stretch[1]]
+            if not place.parts and (not outer or self._is_above(place, [other for _, _, other in outer])):
                 kept.append(place)
-            outer.append(place)
+            outer.append((start, end, place))
         return sorted(kept, key=lambda p: (p.start, p.end, p.name))
 
     def _is_above(self, place: Place, others: list[Place]) -> bool:
