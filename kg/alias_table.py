@@ -139,9 +139,9 @@ def alias_keys(aliases: pa.Table, *, variants: bool) -> tuple[Keys, Variants]:
             add(row, cost, [word_code(word) for word in form])
     known = frozenset(codes)
     for row, other, word in prefixed:
-        form = alias_codes(other, False)
-        if form and (not word or word_code(stem(word)) in known or word_code("=" + base(word)) in known):
-            add(row, 0, form)
+        respelt = alias_codes(other, False)
+        if respelt and (not word or word_code(stem(word)) in known or word_code("=" + base(word)) in known):
+            add(row, 0, respelt)
     key = np.array(keys, np.int64)
     order = np.lexsort((np.array(rows, np.int32), np.array(costs, np.int8), key))
     return (
