@@ -2,9 +2,9 @@
 
 Names are searched a window at a time, so that the sums of a window stay in the processor's cache: each list of a 3-gram
 of the text adds to the sums of the names in it, then one look at all sums finds those names that may be among the best
-so far. Reading every list costs less than the bounds that were tried to save some of it, for the loop takes about half a
-nanosecond an entry. The sums are of single precision and say only which names to look at; the scores that are returned are summed
-anew for each name in the order of its own 3-grams, so that they depend on nothing else.
+so far. Reading every list costs less than the bounds that were tried to save some of it, for the loop takes about half
+a nanosecond an entry. The sums are of single precision and say only which names to look at; the scores that are
+returned are summed anew for each name in the order of its own 3-grams, so that they depend on nothing else.
 
 Compiling takes a few seconds. The result is kept in `__pycache__` beside this file, or where that cannot be written in
 the user's folder for caches (NUMBA_CACHE_DIR names another); where nothing can be written, each process compiles anew.
