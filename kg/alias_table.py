@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kg.matching import alias_codes, content_words, is_symbol, stem, word_code
+from kg.matching import alias_codes, base, content_words, is_symbol, respelled, stem, word_code
 from kg.variants import NONE, Variants, learn_variants
 from loaders.records import Document
 from loaders.tables import NAME_KINDS, SCHEMAS
@@ -120,20 +120,28 @@ def alias_keys(aliases: pa.Table, *, variants: bool) -> tuple[Keys, Variants]:
     learnt = learn_variants(_exact_stems(aliases)) if variants and len(aliases) <= MAX_LEARNT else NONE
     keys, rows, costs = array("q"), array("i"), array("b")
     codes: set[int] = set()
+    prefixed: list[tuple[int, str, str]] = []
+
+    def add(row: int, cost: int, form: Sequence[int]) -> None:
+        keys.append(sum(form))
+        rows.append(row)
+        costs.append(cost)
+        codes.update(form)
+
     for row, (name, sensitive) in enumerate(_pairs(aliases)):
         plain = alias_codes(name, sensitive)
-        keys.append(sum(plain))
-        rows.append(row)
-        costs.append(0)
-        codes.update(plain)
+        add(row, 0, plain)
+        if not sensitive:
+            prefixed += [(row, other, word) for other, word in respelled(name)]
         if learnt is NONE or sensitive or len(plain) < 2 or len(plain) > 6:
             continue
         for form, cost in learnt.of([stem(word) for word in content_words(name)]):
-            changed = [word_code(word) for word in form]
-            keys.append(sum(changed))
-            rows.append(row)
-            costs.append(cost)
-            codes.update(changed)
+            add(row, cost, [word_code(word) for word in form])
+    known = frozenset(codes)
+    for row, other, word in prefixed:
+        respelt = alias_codes(other, False)
+        if respelt and (not word or word_code(stem(word)) in known or word_code("=" + base(word)) in known):
+            add(row, 0, respelt)
     key = np.array(keys, np.int64)
     order = np.lexsort((np.array(rows, np.int32), np.array(costs, np.int8), key))
     return (

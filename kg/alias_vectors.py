@@ -4,20 +4,21 @@ The encoder is passed in (`fusion.NameVectors` is one), so that this package kno
 as float16 and mapped from disk; a search reads them once for all texts that are asked together.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kg.alias_index import Floats, Found, Names
 from kg.nearest import MappedIndex
 from loaders.errors import MedgraftError
 
-Names = NDArray[np.int32]
-Floats = NDArray[np.float32]
+Signals = tuple[tuple[str, float], ...]  # how a name was found, and how near it is
 
 
 class NameEncoder(Protocol):
@@ -134,23 +135,27 @@ class VectorIndex:
         return np.where(self._spellings[rows] == names, scores, np.float32(-2))
 
 
-def merged(
-    spelled: tuple[Names, Floats], meant: Meant | None
-) -> Iterator[tuple[int, float, tuple[tuple[str, float], ...]]]:
-    """Spellings that either side found, each with its score and signals.
+def merged(spelled: Found, meant: Sequence[Meant]) -> tuple[Found, list[Signals]]:
+    """Spellings that either side found for each text, and the signals of each.
 
-    The score is the cosine of the vectors; of a spelling that has none, or without vectors, that of the 3-grams.
+    The score is the cosine of the vectors; of a spelling that has none, that of the 3-grams.
     """
-    by_spelling = dict(zip(spelled[0].tolist(), spelled[1].tolist(), strict=True))
-    by_vector: dict[int, float] = {}
-    if meant is not None:
-        known = zip(spelled[0].tolist(), meant.cosines(spelled[0]).tolist(), strict=True)
+    names: list[int] = []
+    scores: list[float] = []
+    starts = [0]
+    signals: list[Signals] = []
+    for (first, last), of_text in zip(pairwise(spelled.starts.tolist()), meant, strict=True):
+        by_spelling = dict(zip(spelled.names[first:last].tolist(), spelled.scores[first:last].tolist(), strict=True))
+        known = zip(by_spelling, of_text.cosines(spelled.names[first:last]).tolist(), strict=True)
         by_vector = {name: max(cosine, 0.0) for name, cosine in known if cosine > -2}
-        by_vector |= zip(meant.names.tolist(), meant.scores.tolist(), strict=True)
-    for name in by_spelling | by_vector:
-        both = (("spelling", by_spelling.get(name)), ("vectors", by_vector.get(name)))
-        signals = tuple((signal, round(score, 5)) for signal, score in both if score is not None)
-        yield name, signals[-1][1], signals
+        by_vector |= zip(of_text.names.tolist(), of_text.scores.tolist(), strict=True)
+        for name in by_spelling | by_vector:
+            both = (("spelling", by_spelling.get(name)), ("vectors", by_vector.get(name)))
+            signals.append(tuple((signal, round(score, 5)) for signal, score in both if score is not None))
+            names.append(name)
+            scores.append(signals[-1][-1][1])
+        starts.append(len(names))
+    return Found(np.array(names, np.int32), np.array(scores, np.float32), np.array(starts, np.int64)), signals
 
 
 def _rounded(scores: Floats) -> Floats:

@@ -33,7 +33,7 @@ def coordinated(words: Words, found: Found, dictionary: Dictionary) -> list[Shar
         found: The names found without borrowing; a conjunct that is one by itself borrows nothing.
         dictionary: The names.
     """
-    starts = {start for start, _ in found}
+    reach = dict(sorted(found))  # from where names begin, how far the longest of each goes
     ends = {end for _, end in found}
     shared: dict[tuple[Span, Span], tuple[Hit, ...]] = {}
     for conjuncts in _lists(words):
@@ -45,8 +45,8 @@ def coordinated(words: Words, found: Found, dictionary: Dictionary) -> list[Shar
                 first, last = conjuncts[i], conjuncts[j]
                 pairs = []
                 if words.ends[first[-1]] in ends:
-                    if words.starts[last[0]] not in starts:
-                        pairs.append(_borrow_start(words, first, last, found, dictionary))
+                    past = reach.get(words.starts[last[0]], 0)
+                    pairs.append(_borrow_start(words, first, last, found, dictionary, past))
                 elif named[j] or (words.forms[first[-1]].number and words.forms[last[0]].number):
                     pairs.append(_borrow_end(words, first, last, ends, dictionary))
                     if pairs[0] is not None:
@@ -69,16 +69,20 @@ def _borrow_end(words: Words, first: Conjunct, last: Conjunct, ends: set[int], d
 
 
 def _borrow_start(
-    words: Words, first: Conjunct, last: Conjunct, found: Found | None, dictionary: Dictionary
+    words: Words, first: Conjunct, last: Conjunct, found: Found | None, dictionary: Dictionary, past: int = 0
 ) -> Shared | None:
-    """The beginning of the first conjunct with the last one: "cleft lip and palate"; of `found`, one of its names."""
+    """The beginning of the first conjunct with the last one: "cleft lip and palate"; of `found`, one of its names.
+
+    Of the last one there must be more than a name by itself, which ends at `past`.
+    """
     heads = [
         first[begin : begin + m]
         for begin in range(max(0, len(first) - MAX_SHARED - MAX_OWN), len(first) - 1)
         if found is None or (words.starts[first[begin]], words.ends[first[-1]]) in found
         for m in range(min(MAX_SHARED, len(first) - 1 - begin), 0, -1)
     ]
-    return _together(words, [last[:n] for n in range(min(MAX_OWN, len(last)), 0, -1)], heads, dictionary)
+    owns = [last[:n] for n in range(min(MAX_OWN, len(last)), 0, -1) if words.ends[last[n - 1]] > past]
+    return _together(words, owns, heads, dictionary)
 
 
 def _together(words: Words, owns: list[Conjunct], heads: list[Conjunct], dictionary: Dictionary) -> Shared | None:

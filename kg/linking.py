@@ -17,7 +17,7 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -26,7 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kg.abbreviations import abbreviations
-from kg.alias_index import AliasIndex
+from kg.alias_index import AliasIndex, Found, read_only
 from kg.alias_table import (
     alias_keys,
     alias_table,
@@ -36,7 +36,7 @@ from kg.alias_table import (
     spellings_of,
     spellings_of_types,
 )
-from kg.alias_vectors import AliasVectors, Meant, NameEncoder, VectorIndex, encode_spellings, merged
+from kg.alias_vectors import AliasVectors, Meant, NameEncoder, Signals, VectorIndex, encode_spellings, merged
 from kg.assertion import mark_assertions
 from kg.dictionary import GAP, Dictionary, Hit
 from kg.disambiguation import MARGIN, ContextScorer, Hierarchy, collapse, weigh
@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 100_000  # a bound for endless streams of text
 _WEIGHED = 5  # candidates that match of which context and coherence choose, however few are asked for
-_MEANT = 4  # names by vectors that are sought for each candidate asked for
+_SPELLED = 2  # names by spelling that are sought for each candidate asked for
+_MEANT = 4  # names of either side that are sought for it where there are vectors
 _EXCHANGED, _LEFT_OUT = 0.05, 0.15  # what a hit loses
 
 
@@ -92,6 +93,7 @@ class Linker:
         self._concept: NDArray[np.int32] = files.aliases["concept"].to_numpy()
         self._kind: NDArray[np.int8] = files.aliases["kind"].to_numpy()
         self._seen: NDArray[np.int32] = files.aliases["seen"].to_numpy()
+        self._rows, self._row_starts = read_only(files.spelling_rows), read_only(files.spelling_starts)
         self._alias = files.aliases["alias"].chunk(0)
         self._id, self._types = (files.concepts[c].chunk(0) for c in ("id", "types"))
         self._remembered: dict[tuple[str, tuple[Hit, ...], int], Ranked] = {}
@@ -418,12 +420,13 @@ class Linker:
         if self.settings.nested != "kinds":
             return places
         kept = [place for place in places if place.parts]
-        outer: list[Place] = []  # that the next place may lie in
-        for place in sorted((p for p in places if not p.parts), key=lambda p: (p.start, -p.end)):
-            outer = [p for p in outer if place.end <= p.end]
-            if not outer or self._is_above(place, outer):
+        stretches = [(*span, place) for place in places for span in place.parts or [(place.start, place.end)]]
+        outer: list[tuple[int, int, Place]] = []  # that the next place may lie in
+        for start, end, place in sorted(stretches, key=lambda s: (s[0], -s[1], not s[2].parts)):
+            outer = [stretch for stretch in outer if end <= stretch[1]]
+            if not place.parts and (not outer or self._is_above(place, [other for _, _, other in outer])):
                 kept.append(place)
-            outer.append(place)
+            outer.append((start, end, place))
         return sorted(kept, key=lambda p: (p.start, p.end, p.name))
 
     def _is_above(self, place: Place, others: list[Place]) -> bool:
@@ -437,9 +440,17 @@ class Linker:
         if len(self._remembered) > _REMEMBERED:
             self._remembered.clear()
         new = list(dict.fromkeys(pair for pair in wanted if (*pair, k) not in self._remembered))
-        meant = self._meant(new, k)
-        for text, hits in new:
-            self._remembered[text, hits, k] = self._rank(text, hits, k, meant.get(text))
+        matching = [self._matching(text, hits) for text, hits in new]
+        # What is only spelled alike comes after what matches, and is not sought where that is enough.
+        few = [n for n, found in enumerate(matching) if len(found) < k]
+        alike = dict(zip(few, self._alike([new[n][0] for n in few], [matching[n] for n in few], k), strict=True))
+        for n, (text, hits) in enumerate(new):
+            candidates = matching[n]
+            certain = next(iter(candidates)) if len(candidates) == 1 else None
+            for concept, candidate in alike.get(n, {}).items():
+                candidates.setdefault(concept, candidate)
+            best = dict(islice(candidates.items(), k if n in alike else max(k, _WEIGHED)))
+            self._remembered[text, hits, k] = Ranked(tuple(best.values()), tuple(best), certain)
         return [self._remembered[text, hits, k] for text, hits in wanted]
 
     def _weighed(
@@ -485,37 +496,50 @@ class Linker:
             type_ = self._type[row] = next(iter(self._types[row].as_py() or ()), "")
         return type_
 
-    def _meant(self, wanted: Sequence[tuple[str, tuple[Hit, ...]]], k: int) -> dict[str, Meant]:
-        """The names that mean most like those of the texts that fewer than k concepts match by name."""
-        if self._meanings is None:
-            return {}
-        few = (text for text, hits in wanted if len({int(self._concept[hit.row]) for hit in hits}) < k)
-        texts = list(dict.fromkeys(few))
-        return dict(zip(texts, self._meanings.nearest(texts, _MEANT * k), strict=True))
-
-    def _rank(self, text: str, hits: tuple[Hit, ...], k: int, meant: Meant | None = None) -> Ranked:
-        ranked: dict[int, Candidate] = {}
+    def _matching(self, text: str, hits: tuple[Hit, ...]) -> dict[int, Candidate]:
+        """The concepts whose names match, the best first."""
+        matching: dict[int, Candidate] = {}
         seen = self._seen_in_corpus(hits)
         for hit, alias in self._by_merit(hits, text, seen):
             concept = int(self._concept[hit.row])
-            if concept not in ranked:
-                ranked[concept] = self._matched(concept, hit, alias, seen)
-        certain = next(iter(ranked)) if len(ranked) == 1 else None
-        if len(ranked) >= k:  # what is only spelled alike comes after what matches
-            return _ranked(ranked, max(k, _WEIGHED), certain)
-        wanted = 4 * k
-        names, scores = self._nearest(text, wanted)
-        alike = self._alike((names, scores), meant, k)
-        while len(ranked.keys() | alike.keys()) < k and len(names) >= wanted:  # many names of few concepts
-            wanted *= 8
-            names, scores = self._nearest(text, wanted)
-            alike = self._alike((names, scores), meant, k)
-        for concept, candidate in alike.items():
-            ranked.setdefault(concept, candidate)
-        return _ranked(ranked, k, certain)
+            if concept not in matching:
+                matching[concept] = self._matched(concept, hit, alias, seen)
+        return matching
 
-    def _nearest(self, text: str, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        return next(self._index.nearest([text], k))
+    def _alike(
+        self, texts: Sequence[str], matching: Sequence[dict[int, Candidate]], k: int
+    ) -> list[dict[int, Candidate]]:
+        """For each text concepts by its spelling or meaning, the best first: enough for `k` with those that match."""
+        alike: list[dict[int, Candidate]] = [{} for _ in texts]
+        meant = None if self._meanings is None else self._meanings.nearest(texts, _MEANT * k)
+        asked, wanted = list(range(len(texts))), (_SPELLED if meant is None else _MEANT) * k
+        while asked:
+            found = self._index.nearest([texts[n] for n in asked], wanted)
+            best = self._best(found, k, None if meant is None else [meant[n] for n in asked])
+            again = []
+            for n, candidates, size in zip(asked, best, np.diff(found.starts).tolist(), strict=True):
+                alike[n] = candidates
+                if size >= wanted and len(candidates.keys() | matching[n].keys()) < k:  # many names of few concepts
+                    again.append(n)
+            asked, wanted = again, 8 * wanted
+        return alike
+
+    def _best(self, found: Found, k: int, meant: Sequence[Meant] | None) -> Iterator[dict[int, Candidate]]:
+        """The best `k` concepts that have the names found for each text, each with the best of its own, in order."""
+        from kg.alias_search import rank
+
+        of_names: list[Signals] = []
+        if meant is not None:
+            found, of_names = merged(found, meant)
+        rows, sources, starts = rank(found, self._rows, self._row_starts, self._concept, self._kind, k)
+        concepts = self._concept[rows]
+        scores = np.round(found.scores[sources].astype(np.float64), 5).tolist()
+        signals = [of_names[place] for place in sources.tolist()] if of_names else [(("spelling", s),) for s in scores]
+        aliases = _strings(self._alias, rows)
+        candidates = list(map(Candidate, _strings(self._id, concepts), scores, aliases, signals))
+        by_concept = list(zip(concepts.tolist(), candidates, strict=True))
+        for first, last in pairwise(starts.tolist()):
+            yield dict(by_concept[first:last])
 
     def _seen_in_corpus(self, hits: Iterable[Hit]) -> Counter[int]:
         """How often the corpus means each concept by a name that matches."""
@@ -546,28 +570,11 @@ class Linker:
         score = round(1 - _EXCHANGED * exchanged - _LEFT_OUT * left_out, 5)
         return Candidate(self._id[concept].as_py(), score, alias, signals)
 
-    def _alike(
-        self, spelled: tuple[NDArray[np.int32], NDArray[np.float32]], meant: Meant | None, k: int
-    ) -> dict[int, Candidate]:
-        """The best `k` concepts that have these names, each with the best of its own; in the order of candidates."""
-        files = self._files
-        found = []
-        for name, score, signals in merged(spelled, meant):
-            for row in files.spelling_rows[files.spelling_starts[name] : files.spelling_starts[name + 1]].tolist():
-                found.append((-score, bool(self._kind[row] != 0), int(self._concept[row]), row, signals))
-        candidates: dict[int, Candidate] = {}
-        for negative, _, concept, row, signals in sorted(found):
-            if concept not in candidates:
-                score = round(-negative, 5)
-                candidates[concept] = Candidate(self._id[concept].as_py(), score, self._alias[row].as_py(), signals)
-                if len(candidates) == k:
-                    break
-        return candidates
 
-
-def _ranked(candidates: dict[int, Candidate], k: int, certain: int | None) -> Ranked:
-    best = dict(islice(candidates.items(), k))
-    return Ranked(tuple(best.values()), tuple(best), certain)
+def _strings(array: pa.Array, rows: NDArray[Any]) -> list[str]:
+    """Some of an array, at a tenth of the price of `to_pylist`."""
+    taken: list[str] = array.take(pa.array(rows)).to_numpy(zero_copy_only=False).tolist()
+    return taken
 
 
 def _triples(graph: Any) -> pa.Table | None:

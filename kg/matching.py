@@ -11,6 +11,7 @@ What may match how (`alias_codes`):
   symbol (one word, no lower-case letter, at most six characters or with a digit), names of two characters;
 - one short word (fewer than six letters): case, plural and spelling may differ, but not the derivation;
 - everything else: by stems, in any order.
+- A prefix of a word may be written apart or as one with it (`respelled`): pre-auricular, preauricular.
 - Names of one character, two-character names with a lower-case letter, names without a letter and names that consist
   of function words only are never looked for.
 """
@@ -93,6 +94,12 @@ _DERIVED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 _DERIVING = ("ic", "ous", "ular", "geal", "ges", "us", "ence", "feet", "teeth", "testes")  # how these words end
+# Prefixes that are written with a hyphen, apart, or as one with their word.
+_PREFIXED = re.compile(
+    r"(?<![^\W_])(anti|extra|hyper|hypo|infra|inter|intra|macro|micro|mid|mono|multi|neo|non|over|para|peri|poly|post|pre"
+    r"|pseudo|retro|semi|sub|super|supra|trans|ultra|under)([-\s]?)([^\W_]{4,})",
+    re.IGNORECASE,
+)
 _KEPT = ("itis", "itides", "osis", "oses", "oma", "omas", "omata")
 _stemmer = snowballstemmer.stemmer("english")
 
@@ -168,6 +175,18 @@ def is_symbol(name: str) -> bool:
 def content_words(text: str) -> list[str]:
     """The words of a text that are not function words, as written."""
     return [word for word in WORD.findall(text) if word.lower() not in FUNCTION_WORDS]
+
+
+def respelled(name: str) -> list[tuple[str, str]]:
+    """A name with a prefix parted from its word or joined to it: preauricular, pre-auricular.
+
+    With each the word without the prefix if it was one with it: it may be no word at all, as in *interest*; else "".
+    """
+    return [
+        (f"{name[: match.start()]}{prefix}{'' if between else ' '}{word}{name[match.end() :]}", "" if between else word)
+        for match in _PREFIXED.finditer(name)
+        for prefix, between, word in [match.groups()]
+    ]
 
 
 def alias_codes(name: str, case_sensitive: bool) -> list[int]:

@@ -18,6 +18,7 @@ DOORS = {
     "ladybug": "kg/store_embedded.py",
     "neo4j": "kg/neo4j_server.py",
     "networkx": "kg/networks.py",
+    "numba": "kg/alias_search.py",
     "onnx": "lm/exporting.py",
     "onnxruntime": "lm/exporting.py",
     "optuna": "fusion/searching.py",
@@ -65,7 +66,8 @@ def test_public_names_are_sorted_and_exist(package: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
-    heavy = "torch transformers accelerate pykeen spacy scispacy sklearn ladybug neo4j networkx faiss pandas scipy"
+    heavy = "torch transformers accelerate pykeen spacy scispacy sklearn ladybug neo4j networkx numba faiss "
+    heavy += "pandas scipy"
     code = f"import sys, {package}; print([n for n in {heavy.split()!r} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

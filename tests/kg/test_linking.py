@@ -241,15 +241,15 @@ def test_what_a_corpus_calls_a_concept_is_a_name_and_decides_between_concepts(li
 
 
 def test_an_index_of_nothing_finds_nothing():
-    ((names, scores),) = AliasIndex.build([]).nearest(["text"], 3)
-    assert len(names) == len(scores) == 0
+    found = AliasIndex.build([]).nearest(["text"], 3)
+    assert len(found.names) == len(found.scores) == 0 and found.starts.tolist() == [0, 0]
     only_symbols = Linker.build(graph_of([("G:1", "REST", ["Gene"], None)], []))
     assert only_symbols.candidates("resting") == () and read(only_symbols("REST")) == [("REST", "G:1")]
 
 
 def test_nearest_keeps_ties_and_rounds_to_one(linker):
     index = AliasIndex.build(["abc def", "def abc", "xyz"])
-    ((names, scores),) = index.nearest(["abc def"], 1)
+    names, scores, _ = index.nearest(["abc def"], 1)
     assert sorted(names.tolist()) == [0, 1] and scores.tolist() == [1.0, 1.0] and scores.dtype == np.float32
 
 

@@ -8,7 +8,9 @@ NAMES = {
     "C:1": "short thumb", "C:2": "broad thumb", "C:3": "type 1 diabetes", "C:4": "type 2 diabetes",
     "C:5": "cleft lip", "C:6": "cleft palate", "C:7": "renal anomaly", "C:8": "otic anomaly",
     "C:9": "branchial anomaly", "C:10": "hypoplasia of the thumb", "C:11": "gastric ulcer", "C:12": "hearing loss",
-    "C:13": "colitis", "C:14": "ulcerative colitis", "C:15": "loss",
+    "C:13": "colitis", "C:14": "ulcerative colitis", "C:15": "loss", "C:16": "kidney malformation",
+    "C:17": "collecting system malformation", "C:18": "collecting", "C:19": "preauricular pit", "C:20": "auricular pit",
+    "C:21": "non-compaction", "C:22": "submission loss",
 }  # fmt: skip
 
 
@@ -35,6 +37,14 @@ def found(linker, text, **settings):
         ),
         ("short stature. And broad thumbs", [("broad thumbs", "C:2")]),
         ("hearing loss and renal anomaly", [("hearing loss", "C:12"), ("renal anomaly", "C:7")]),
+        (
+            "malformation of the kidney or collecting system",
+            [
+                ("malformation of the kidney", "C:16"),
+                ("malformation collecting system", "C:17"),
+                ("collecting", "C:18"),
+            ],
+        ),
     ],
 )
 def test_conjuncts_get_the_words_they_share(linker, text, wanted):
@@ -63,6 +73,14 @@ def test_of_nested_mentions_those_that_the_longer_one_is_a_kind_of(linker):
     kinds = Linker.build(with_tables(graph, tables), nested="kinds")
     assert [m.concept_id for m in kinds(text)] == ["C:14", "C:13", "C:12"]
     assert found(linker, text, nested="kinds") == found(linker, text), "a graph without hierarchy has no kinds"
+    shared = [id for _, id in found(linker, "malformation of the kidney or collecting system", nested="kinds")]
+    assert shared == ["C:16", "C:17"], "what lies in a part of a mention lies in the mention"
+
+
+def test_a_prefix_may_be_written_apart_or_as_one_with_its_word(linker):
+    assert found(linker, "pre-auricular pits") == [("pre-auricular pits", "C:19")]
+    assert found(linker, "noncompaction") == [("noncompaction", "C:21")]
+    assert found(linker, "pre-auricular, loss of sub mission") == [("loss", "C:15")], "mission is no word of a name"
 
 
 def test_coherence_with_the_rest_of_the_document_decides_between_equals():
