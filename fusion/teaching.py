@@ -3,9 +3,12 @@
 The teacher reads every batch that the student trains on, with its graph, and its answer joins the student's loss
 (Hinton et al., 2015, for the logits; hidden states as in DistilBERT and TinyBERT, but of linked mentions only):
 
-    loss = w CE(labels) + (1 - w) T^2 KL(teacher / T, student / T)
+    loss = w CE(labels) + (1 - w) T^2 / n sum over what is decided of KL(teacher / T, student / T)
            + h MSE(hidden states of the pieces of linked mentions)
-           + l KL(teacher's weights of NIL and the candidates, what a reader of the student's pieces gives)
+           + l mean KL(teacher's weights of NIL and the candidates, what a reader of the student's pieces gives)
+
+n is what CE divides its own sum by, so that both terms weigh the same: the number of decisions, but for mentions the
+number of words, each of which begins many spans.
 
 The reader is one linear map from the mean of a mention's pieces to the space of the concepts' vectors; it is thrown
 away after training. It sees no score of the linker, so the student has to know the concepts by its text alone.
@@ -159,10 +162,9 @@ def _loss(
 ) -> Tensor:
     network: Any = student.network
     temperature, weight = lesson.temperature, lesson.label_weight
-    ours, theirs = network.decisions(output, batch), network.decisions(said, batch)
+    (ours, count), (theirs, _) = network.decisions(output, batch), network.decisions(said, batch)
     loss: Tensor = weight * output.loss
-    if len(ours):
-        loss = loss + (1 - weight) * temperature**2 * _divergence(theirs / temperature, ours / temperature)
+    loss = loss + (1 - weight) * temperature**2 * _divergence(theirs / temperature, ours / temperature) / count
     knowledge = Knowledge.of(batch)
     if knowledge is None or not len(knowledge.sentence):
         return loss
@@ -172,15 +174,14 @@ def _loss(
         loss = loss + lesson.hidden_weight * functional.mse_loss(mine.float(), other.float())
     if lesson.link_weight:
         read = network.output.links(_means(heard["student"], knowledge), knowledge).float()
-        loss = loss + lesson.link_weight * _divergence(heard["links"].float().log(), read)
+        loss = loss + lesson.link_weight * _divergence(heard["links"].float().log(), read) / len(read)
     return loss
 
 
 def _divergence(theirs: Tensor, ours: Tensor) -> Tensor:
-    """Mean KL(theirs, ours) of the rows' distributions; -inf in both where there is nothing to choose."""
+    """Sum of KL(theirs, ours) over the rows' distributions; -inf in both where there is nothing to choose."""
     wanted, found = theirs.log_softmax(dim=-1), ours.log_softmax(dim=-1)
-    apart = torch.where(wanted.isfinite(), wanted.exp() * (wanted - found), 0.0)
-    return apart.sum() / len(ours)
+    return torch.where(wanted.isfinite(), wanted.exp() * (wanted - found), 0.0).sum()
 
 
 def _covered(knowledge: Knowledge, shape: Sequence[int]) -> Tensor:

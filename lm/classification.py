@@ -119,10 +119,15 @@ class DocumentClassifier(nn.Module):
             loss = F.cross_entropy(logits, truth.argmax(dim=1))
         return LabelOutput(loss, scores, torch.tensor(len(truth), device=scores.device))
 
-    def decisions(self, output: LabelOutput, batch: dict[str, Tensor]) -> Tensor:
-        """The logits (D, L) of the documents in the batch; for several labels those (D * L, 2) of no and yes."""
+    def decisions(self, output: LabelOutput, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """The logits (D, L) of the documents in the batch, for several labels those (D * L, 2) of no and yes.
+
+        With by what the loss divides their sum, the number of rows.
+        """
         logits = self._documents(output.scores, batch)
-        return torch.stack([torch.zeros_like(logits), logits], dim=-1).flatten(0, 1) if self.scheme.several else logits
+        if self.scheme.several:
+            logits = torch.stack([torch.zeros_like(logits), logits], dim=-1).flatten(0, 1)
+        return logits, max(len(logits), 1)
 
     def _documents(self, scores: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Means (D, L) over the windows of each document."""

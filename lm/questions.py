@@ -271,13 +271,17 @@ class QuestionNetwork(nn.Module):
         total = F.cross_entropy(logits, labels, ignore_index=_IGNORED, reduction="sum")
         return QuestionOutput(total / count.clamp(min=1), scores, count)
 
-    def decisions(self, output: QuestionOutput, batch: dict[str, Tensor]) -> Tensor:
-        """The logits (Q, L) of labels or options, or (2 B, T) of where spans start and end; -inf where not there."""
-        if self.scheme.kind != "span":
-            votes = self._votes(output.scores, batch)
-            return votes[batch[f"{_PREFIX}labels"] != _IGNORED]
-        masked = output.scores.masked_fill(~batch[f"{_PREFIX}words"][:, :, None], -torch.inf)
-        return masked.transpose(1, 2).flatten(0, 1)
+    def decisions(self, output: QuestionOutput, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """The logits (Q, L) of labels or options, or (2 B, T) of where spans start and end; -inf where not there.
+
+        With by what the loss divides their sum, the number of rows.
+        """
+        if self.scheme.kind == "span":
+            masked = output.scores.masked_fill(~batch[f"{_PREFIX}words"][:, :, None], -torch.inf)
+            logits = masked.transpose(1, 2).flatten(0, 1)
+        else:
+            logits = self._votes(output.scores, batch)[batch[f"{_PREFIX}labels"] != _IGNORED]
+        return logits, max(len(logits), 1)
 
     def _with_facts(self, vectors: Tensor, batch: dict[str, Tensor]) -> Tensor:
         places = batch.get(f"{_PREFIX}places")

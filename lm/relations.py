@@ -234,10 +234,10 @@ class RelationNetwork(nn.Module):
         count = allowed.sum()
         return PairOutput((each * allowed).sum() / count.clamp(min=1), logits, count)
 
-    def decisions(self, output: PairOutput, batch: dict[str, Tensor]) -> Tensor:
-        """The logits (N, 2) of no and yes for each permitted relation of each pair."""
+    def decisions(self, output: PairOutput, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """The logits (N, 2) of no and yes for each permitted relation of each pair; with N, which divides the loss."""
         asked = output.logits[batch[f"{_PREFIX}allowed"]] if len(output.logits) else output.logits.flatten()
-        return torch.stack([torch.zeros_like(asked), asked], dim=1)
+        return torch.stack([torch.zeros_like(asked), asked], dim=1), max(len(asked), 1)
 
 
 def score_pairs(

@@ -238,10 +238,13 @@ class Tagger(nn.Module):
         total, count = self.output.loss(logits, batch)
         return TaggerOutput(total / count.clamp(min=1), logits, count)
 
-    def decisions(self, output: TaggerOutput, batch: dict[str, Tensor]) -> Tensor:
-        """The logits (N, ...) of what is labelled in the batch, a row for each choice; see the output layers."""
-        chosen: Tensor = self.output.decisions(output.logits, batch)
-        return chosen
+    def decisions(self, output: TaggerOutput, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """The logits (N, ...) of what is labelled, a row for each choice, and by what the loss divides their sum.
+
+        That is the number of words, each of which is a row for tags and begins many for spans.
+        """
+        assert output.count is not None, "without labels there is nothing to decide"
+        return self.output.decisions(output.logits, batch), max(int(output.count), 1)
 
 
 def tag_documents(

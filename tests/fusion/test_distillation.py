@@ -1,7 +1,9 @@
 """Distillation: a student without a graph that says what its teacher says, for every task, by the one loop."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 import fusion
 from fusion.attention import Knowledge
 from fusion.model import FusedModel
-from fusion.teaching import Lesson, _covered, _divergence, _means
+from fusion.teaching import Lesson, _covered, _divergence, _loss, _means
 from kg import Linker
 from loaders.errors import MedgraftError
 from loaders.records import Document, Label, Mention
@@ -50,11 +52,12 @@ def test_a_span_head_is_taught_as_tags_are(folder: Path, linker: Linker) -> None
     data = lesson.training_data(student, CORPUS.train[:4])
     batch = data.collate(data.examples[:4])
     teacher.network.eval()
-    decided = teacher.network.decisions(teacher.network(batch), batch)
+    decided, count = teacher.network.decisions(teacher.network(batch), batch)
     labelled = int((batch["labels"] != -100).sum())
     assert decided.shape == (labelled, 2)
     expected = torch.nn.functional.cross_entropy(decided, batch["labels"][batch["labels"] != -100].long())
     words = (batch["labels"][:, :, 0, 0] != -100).sum()
+    assert count == words < labelled
     torch.testing.assert_close(expected * labelled / words, teacher.network(batch).loss)
     taught = fusion.distill(teacher, CORPUS, TEXTS[:20], **settings)
     assert taught.settings.head == "span" and not taught.fused and len(list(taught.pipe(CORPUS.test[:3]))) == 3
@@ -126,7 +129,7 @@ def test_divergence_is_that_of_scipy_and_zero_of_the_same() -> None:
 
     theirs, ours = torch.randn(5, 4), torch.randn(5, 4, requires_grad=True)
     expected = [entropy(a, b) for a, b in zip(theirs.softmax(1).numpy(), ours.detach().softmax(1).numpy(), strict=True)]
-    assert float(_divergence(theirs, ours.detach())) == pytest.approx(sum(expected) / 5, rel=1e-4)
+    assert float(_divergence(theirs, ours.detach())) == pytest.approx(sum(expected), rel=1e-4)
     holes = ours.masked_fill(torch.tensor([True, False, False, False]), -torch.inf)
     apart = _divergence(theirs.masked_fill(torch.tensor([True, False, False, False]), -torch.inf), holes)
     apart.backward()  # type: ignore[no-untyped-call]
@@ -134,9 +137,19 @@ def test_divergence_is_that_of_scipy_and_zero_of_the_same() -> None:
     assert float(_divergence(theirs, theirs)) == pytest.approx(0, abs=1e-6)
 
 
-def test_mentions_cover_their_pieces() -> None:
-    from types import SimpleNamespace
+def test_logits_are_divided_by_what_divides_the_labels() -> None:
+    # Two spans that two words begin, of a teacher that is sure by half; the student says even odds everywhere.
+    lesson: Any = SimpleNamespace(temperature=2.0, label_weight=0.25, hidden_weight=1.0, link_weight=0.0)
+    odds = {"ours": torch.zeros(4, 2), "theirs": torch.tensor([[0.0, 2 * math.log(3)]] * 2 + [[0.0, 0.0]] * 2)}
+    student: Any = SimpleNamespace(network=SimpleNamespace(decisions=lambda output, _batch: (odds[output.name], 2)))
+    output, said = SimpleNamespace(name="ours", loss=torch.tensor(8.0)), SimpleNamespace(name="theirs")
+    # KL of (1/4, 3/4) from (1/2, 1/2), twice.
+    apart = 2 * (0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+    loss = _loss(lesson, student, {}, output, said, {})
+    assert float(loss) == pytest.approx(0.25 * 8 + 0.75 * 2**2 * apart / 2)
 
+
+def test_mentions_cover_their_pieces() -> None:
     known: Any = SimpleNamespace(
         sentence=torch.tensor([0, 1, 1]), start=torch.tensor([1, 0, 2]), end=torch.tensor([3, 1, 4])
     )
