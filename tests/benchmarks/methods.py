@@ -1,4 +1,4 @@
-"""What methods around the fused model are worth: classification, augmentation, distillation, export, memory, sharing.
+"""What methods around the fused model are worth: distillation, export, memory, augmentation, freezing, sharing ...
 
     make bench-methods
     nice -n 19 python -m tests.benchmarks.methods distillation export --graph G --embeddings E --linker L
@@ -52,8 +52,8 @@ class Known:
 
     folders: dict[str, Path | None]
     arms: tuple[str, ...] = ()
-    """Of the distillation or the tasks together; all by default."""
-    seeds: int = 5
+    """Of the parts that are asked for; all by default."""
+    seeds: int = len(SEEDS)
     states: Figures = field(default_factory=dict)
     """What the frozen blocks of the encoder say, for the tasks together."""
 
@@ -121,12 +121,15 @@ def kept(name: str, run: Callable[[], Figures]) -> Figures:
 
 
 def remembered(name: str, make: Callable[[], FusedModel[Any]], known: Known | None = None) -> FusedModel[Any]:
-    """A model by its name, from its weights if it was trained before."""
+    """A model by its name, from its weights if it was trained before; its training tells the processor time."""
     path = KEPT / f"{name}.safetensors"
     if not path.is_file():
+        start = time.process_time()
         model = make()
+        model.training["cpu seconds"] = time.process_time() - start
         path.parent.mkdir(parents=True, exist_ok=True)
         about = {"settings": asdict(model.settings), "blocks": model.encoder.num_blocks, "dev": model.scores}
+        about["cpu seconds"] = model.training["cpu seconds"]
         path.with_suffix(".settings").write_text(json.dumps(about))
         save_file({n: t.contiguous() for n, t in model.network.state_dict().items()}, path)
         return model
@@ -138,7 +141,7 @@ def remembered(name: str, make: Callable[[], FusedModel[Any]], known: Known | No
     model = make_model(encoder, ModelSettings.read(about["settings"]), *given)
     model.network.load_state_dict(load_file(path))
     model.network.eval()
-    model.scores = about["dev"]
+    model.scores, model.training = about["dev"], {"cpu seconds": about.get("cpu seconds")}
     return model
 
 
@@ -185,7 +188,7 @@ def classification(known: Known) -> Figures:
             corpus = replace(corpus, train=corpus.train[:40], dev=tuple(rest[0][:10]), test=tuple(rest[1][:20]))
             epochs = 1
         arms: dict[str, list[dict[str, Any]]] = {"plain": [], "fused": []}
-        for seed in SEEDS:
+        for seed in range(known.seeds):
             for arm, given in (("plain", {}), ("fused", {"knowledge": table, "linker": index})):
 
                 def run(seed: int = seed, given: Any = given, corpus: Any = corpus, epochs: int = epochs) -> Any:
@@ -209,18 +212,29 @@ def classification(known: Known) -> Figures:
     return {"rows": rows}
 
 
+# Chosen on development documents, with one seed.
+FEW: Figures = {
+    "epochs": 12, "batch_size": 4, "learning_rate": 6e-4, "new_learning_rate": 3e-3, "knowledge_learning_rate": 3e-3,
+    "frozen_blocks": 4, "device": "cpu", "progress": False,
+}  # fmt: skip
+
+# The ids of the corpus are those of MeSH, which the small graph lacks.
+AUGMENTED = ("none", "swap") if report.small() else ("none", "alias", "sibling", "swap", "replacement")
+
+
 def augmentation(known: Known) -> Figures:
-    """Strict F1 of plain NER on BC5CDR at few labels, with one made document for each real one by each method."""
+    """Strict F1 of plain NER on BC5CDR at few labels, with one made document for each real one by each method.
+
+    The last epoch is taken, so that no more labels are needed than those to train on.
+    """
     corpus = fusion.load_corpus("bc5cdr")
     assert corpus is not None, "set MEDGRAFT_DATA"
     train, test = corpus.train, corpus.test[: 10 if report.small() else 150]
-    dev = corpus.dev[: 5 if report.small() else 40]
-    # The ids of the corpus are those of MeSH, which the small graph lacks.
-    methods = ("none", "swap") if report.small() else ("none", "alias", "sibling", "swap", "replacement")
+    methods = known.chosen(AUGMENTED)
     rows: list[Any] = []
     for size in (5,) if report.small() else (5, 25):
         runs: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
-        for seed in SEEDS:
+        for seed in range(known.seeds):
             chosen = [train[n] for n in np.random.default_rng(seed).permutation(len(train))[:size]]
             for method in methods:
 
@@ -232,37 +246,32 @@ def augmentation(known: Known) -> Figures:
                         made = augmented(chosen, method, copies=3, graph=known.graph, seed=seed)
                         documents = mixed(chosen, made, min(1.0, len(made) / len(chosen)), seed=seed)
                     # The same number of steps with and without: half as many documents are read twice as often.
-                    epochs = (2 if report.small() else 24) * size // len(documents)
-                    part = fusion.Corpus("few", tuple(documents), dev, test)
-                    model = fusion.train(
-                        "ner", part, encoder=ENCODER, seed=seed, epochs=epochs, patience=None, device="cpu",
-                        progress=False, frozen_blocks=3, cache_frozen=True,
-                    )  # fmt: skip
-                    return tallied(model, test)
+                    epochs = (2 if report.small() else 120 // size + 8) * size // len(documents)
+                    part = fusion.Corpus("few", tuple(documents), (), ())
+                    own = {**FEW, "epochs": epochs, "seed": seed, "frozen_states": known.states}
+                    return tallied(fusion.train("ner", part, encoder=ENCODER, **own), test)
 
                 runs[method].append(kept(f"augmentation-{size}-{method}-{seed}", run))
         answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in test]
         like = set_tally(answers, answers)
         base = restored(like, runs["none"])
-        for method in methods[1:]:
-            ours, theirs, gap, p = against(restored(like, runs[method]), base, "f1")
-            rows.append((size, method, f"{theirs:.4f}", f"{ours:.4f}", f"{gap:+.4f}", f"{p:.4f}"))
-    report.table("augmentation", ("documents", "method", "none", "with", "gain", "p"), rows)
+        for method in methods:
+            ours, _, gap, p = against(restored(like, runs[method]), base, "f1")
+            spread = float(np.std([run["values"]["f1"] for run in runs[method]], ddof=1))
+            seconds = np.median([run["seconds"] for run in runs[method]])
+            shown = ("", "") if method == "none" else (f"{100 * gap:+.2f}", f"{p:.4f}")
+            rows.append((size, method, f"{100 * ours:.2f} ({100 * spread:.2f})", *shown, f"{seconds:.0f}"))
+    report.table("augmentation", ("documents", "method", "F1 (sd)", "gain", "p", "s"), rows)
     return {"rows": rows}
 
 
-# Chosen on development documents, with one seed.
-FEW: Figures = {
-    "epochs": 12, "batch_size": 4, "learning_rate": 6e-4, "new_learning_rate": 3e-3, "knowledge_learning_rate": 3e-3,
-    "frozen_blocks": 4, "device": "cpu", "progress": False,
-}  # fmt: skip
 STUDENT: Figures = {**FEW, "epochs": 2}
 DISTILLED = {
     "student": ("teacher", {}),
     "student, logits only": ("teacher", {"hidden_weight": 0.0}),
     "student, links too": ("teacher", {"link_weight": 0.5}),
     "student of plain": ("plain", {}),
-    "student, 3 blocks": ("teacher", {"blocks": 3}),
+    "student, 3 blocks": ("teacher", {"blocks": 3, "frozen_blocks": 0, "frozen_states": None}),
 }
 """By arm: its teacher, and how it differs from `student`."""
 
@@ -271,48 +280,60 @@ def distillation(known: Known) -> Figures:
     """How much of a fused teacher's gain over plain a student without a graph keeps: NER on BC5CDR at few labels."""
     corpus = fusion.load_corpus("bc5cdr")
     assert corpus is not None, "set MEDGRAFT_DATA"
-    few, texts, test = (6, 6, 10) if report.small() else (25, 375, 150)
-    part = replace(corpus, train=corpus.train[:few], dev=corpus.dev[:few], test=())
-    unlabelled = [replace(d, mentions=(), relations=()) for d in corpus.train[few : few + texts]]
-    gold = corpus.test[:test]
-    states: Figures = {}
+    part, gold = _few(corpus)
+    unlabelled = [replace(d, mentions=(), relations=()) for d in _without_labels(corpus)]
     brief = {"epochs": 1} if report.small() else {}
-    for seed in SEEDS:
-        common = {"seed": seed, "frozen_states": states}
-
-        def trained(arm: str, common: Figures = common, seed: int = seed) -> FusedModel[Any]:
-            given = {"knowledge": known.table, "linker": known.linker} if arm == "teacher" else {}
-
-            def make() -> FusedModel[Any]:
-                return fusion.train("ner", part, encoder=ENCODER, **given, **common, **{**FEW, **brief})
-
-            model = remembered(f"distillation-{arm}-{seed}", make, known if arm == "teacher" else None)
-            model.encoder.freeze_blocks(FEW["frozen_blocks"])
-            model.frozen_states = states
-            return model
-
+    for seed in range(known.seeds):
         for arm in known.chosen(ARMS):
 
-            def run(arm: str = arm, common: Figures = common, seed: int = seed, trained: Any = trained) -> Figures:
+            def run(arm: str = arm, seed: int = seed) -> Figures:
                 if arm in ("plain", "teacher"):
-                    return _scored(trained(arm), gold)
+                    return _scored(_trained(arm, seed, part, known), gold)
                 teacher, how = DISTILLED[arm]
-                own = {**STUDENT, **brief, **common}
-                if "blocks" in how:  # frozen blocks are not shared then, and all are trained
-                    own |= {"frozen_blocks": 0, "frozen_states": None}
-                start = time.perf_counter()
+                own = {**STUDENT, **brief, "seed": seed, "frozen_states": known.states, **how}
 
                 def make() -> FusedModel[Any]:
-                    return fusion.distill(trained(teacher), part, unlabelled, **how, **own)
+                    # The last epoch is kept: 25 documents are too few to choose one of two.
+                    without = replace(part, dev=())
+                    return fusion.distill(_trained(teacher, seed, part, known), without, unlabelled, **own)
 
                 model = remembered(f"distillation-{arm}-{seed}", make)
-                if "blocks" not in how:
+                if own["frozen_states"] is not None:
                     model.encoder.freeze_blocks(FEW["frozen_blocks"])
-                    model.frozen_states = states
-                return {**_scored(model, gold), "training seconds": time.perf_counter() - start}
+                    model.frozen_states = known.states
+                return _scored(model, gold)
 
             kept(f"distillation-{arm}-{seed}", run)
     return _distilled(gold)
+
+
+def _few(corpus: Any) -> tuple[Any, Any]:
+    """25 labelled documents with 25 others for the choice of the epoch, and the test documents."""
+    few, test = (6, 10) if report.small() else (25, 150)
+    part = replace(corpus, train=corpus.train[:few], dev=corpus.train[400 : 400 + few], test=())
+    return part, corpus.test[:test]
+
+
+def _without_labels(corpus: Any) -> Any:
+    """The 800 documents outside the test part that neither a teacher has seen nor a setting was chosen by."""
+    if report.small():
+        return corpus.train[6:12]
+    return (*corpus.train[25:400], *corpus.train[425:], *corpus.dev[150:])
+
+
+def _trained(arm: str, seed: int, part: Any, known: Known) -> FusedModel[Any]:
+    """The plain model or the fused teacher of few labels, trained once for all parts."""
+    given = {"knowledge": known.table, "linker": known.linker} if arm == "teacher" else {}
+    brief = {"epochs": 1} if report.small() else {}
+
+    def make() -> FusedModel[Any]:
+        own = {**FEW, **brief, "seed": seed, "frozen_states": known.states}
+        return fusion.train("ner", part, encoder=ENCODER, **given, **own)
+
+    model = remembered(f"distillation-{arm}-{seed}", make, known if arm == "teacher" else None)
+    model.encoder.freeze_blocks(FEW["frozen_blocks"])
+    model.frozen_states = known.states
+    return model
 
 
 ARMS = ("plain", "teacher", "student") if report.small() else ("plain", "teacher", *DISTILLED)
@@ -323,7 +344,8 @@ def _scored(model: FusedModel[Any], gold: Any) -> Figures:
     without_linker: Any = replace(model, linker=None)
     found = list(without_linker.annotate(gold, model.link(gold), with_graph=True, progress=False))
     tally = model.tally(gold, found)
-    return {"counts": np.asarray(tally.counts).tolist(), "values": tally.values(), "dev": model.scores}
+    figures = {"counts": np.asarray(tally.counts).tolist(), "values": tally.values(), "dev": model.scores}
+    return {**figures, "cpu seconds": model.training.get("cpu seconds")}
 
 
 def _distilled(gold: Any) -> Figures:
@@ -358,48 +380,119 @@ def memory(known: Known) -> Figures:
     """A memory alone, with its slots shuffled, knowledge attention, and both: NER on BC5CDR at few labels."""
     corpus = fusion.load_corpus("bc5cdr")
     assert corpus is not None, "set MEDGRAFT_DATA"
-    few, test, most = (6, 10, 200) if report.small() else (25, 150, 6000)
-    part = replace(corpus, train=corpus.train[:few], dev=corpus.dev[:few], test=())
-    gold = corpus.test[:test]
-    states: Figures = {}
+    part, gold = _few(corpus)
+    most = 200 if report.small() else 6000
 
     def entries(out: Path) -> None:
         fusion.build_memory(KINDS[:2], ENCODER, graph=known.graph, corpus=part, most=most).save(out)
 
     whole = fusion.Memory.load(_made(f"memory-{most}", entries))
-    for seed in SEEDS:
-        for arm in REMEMBERING:
+    for seed in range(known.seeds):
+        for arm in known.chosen(REMEMBERING):
 
             def run(arm: str = arm, seed: int = seed) -> Figures:
+                if "memory" not in arm:
+                    return _scored(_trained({"true": "teacher"}.get(arm, arm), seed, part, known), gold)
                 given: Figures = {"knowledge": known.table, "linker": known.linker} if "true" in arm else {}
-                if "memory" in arm:
-                    given["memory_size"] = 4
-                    given["memory"] = whole.shuffled(seed) if "shuffled" in arm else whole
-                brief = {"epochs": 1} if report.small() else {}
+                given |= {"memory_size": 4, "memory": whole.shuffled(seed) if "shuffled" in arm else whole}
+                own = {**FEW, **({"epochs": 1} if report.small() else {})}
                 start = time.process_time()
                 model = fusion.train(
-                    "ner", part, encoder=ENCODER, seed=seed, frozen_states=states, **given, **{**FEW, **brief}
+                    "ner", part, encoder=ENCODER, seed=seed, frozen_states=known.states, **given, **own
                 )
                 spent = time.process_time() - start
-                return {**_scored(model, gold), "training seconds": spent, "steps": model.training["steps"]}
+                return {**_scored(model, gold), "cpu seconds": spent}
 
             kept(f"memory-{arm}-{seed}", run)
     answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in gold]
     like = set_tally(answers, answers)
     runs = {
-        arm: [json.loads((KEPT / f"memory-{arm}-{seed}.json").read_text()) for seed in SEEDS] for arm in REMEMBERING
+        arm: [json.loads((KEPT / f"memory-{arm}-{seed}.json").read_text()) for seed in range(known.seeds)]
+        for arm in known.chosen(REMEMBERING)
     }
     rows, figures = [], {}
-    for arm in REMEMBERING:
+    for arm in runs:
         shown, each = [], [run["values"]["f1"] for run in runs[arm]]
         figures[arm] = {"f1": each}
         for base in ("plain", "shuffled memory", "true"):
+            if base not in runs:
+                shown.append("")
+                continue
             _, _, gap, p = against(restored(like, runs[arm]), restored(like, runs[base]), "f1")
             figures[arm][f"against {base}"] = (gap, p)
             shown.append("" if arm == base else f"{100 * gap:+.2f}, p {p:.4f}")
+        spent = [run["cpu seconds"] for run in runs[arm] if run["cpu seconds"]]
+        shown.append(f"{np.median(spent):.0f}" if spent else "")
         rows.append((arm, f"{100 * np.mean(each):.2f} ({100 * np.std(each, ddof=1):.2f})", *shown))
-    report.table("memory", ("arm", "F1 (sd)", "- plain", "- shuffled memory", "- true"), rows)
+    report.table("memory", ("arm", "F1 (sd)", "- plain", "- shuffled memory", "- true", "s"), rows)
     return figures
+
+
+WAYS: Figures = {
+    "all blocks": {},
+    "4 of 6 frozen": {"frozen_blocks": 4, "frozen_states": {}, "learning_rate": 6e-4},
+    "gradual unfreezing": {"unfreeze_epochs": 1},
+    "layer-wise decay": {"layer_decay": 0.7},
+    "low rank, 8": {"lora_rank": 8, "learning_rate": 1e-3},
+}
+"""Of training the encoder, and how each differs from the first."""
+WHOLE: Figures = {**FEW, "epochs": 1 if report.small() else 5, "frozen_blocks": 0, "learning_rate": 2e-4}
+
+
+def freezing(known: Known) -> Figures:
+    """How good, how long and how big each way of training the encoder is: plain NER, 100 documents of BC5CDR."""
+    corpus = fusion.load_corpus("bc5cdr")
+    assert corpus is not None, "set MEDGRAFT_DATA"
+    gold = corpus.dev[: 5 if report.small() else 100]
+    code = "from tests.benchmarks.methods import _way\ndef run(*given): _way(*given)"
+    runs: dict[str, list[Figures]] = {arm: [] for arm in known.chosen(WAYS)}
+    for seed in range(known.seeds):
+        for arm in runs:
+
+            def run(arm: str = arm, seed: int = seed) -> Figures:
+                found = KEPT / "way.json"
+                peak = report.measured(code, arm, seed, found)["peak_gb"]
+                return {**json.loads(found.read_text()), "peak_gb": peak}
+
+            runs[arm].append(kept(f"freezing-{arm}-{seed}", run))
+    answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in gold]
+    like = set_tally(answers, answers)
+    first = restored(like, next(iter(runs.values())))
+    rows = []
+    for arm, found in runs.items():
+        ours, _, gap, p = against(restored(like, found), first, "f1")
+        each = " ".join(f"{100 * run['values']['f1']:.1f}" for run in found)
+        seconds, peak = (float(np.median([run[name] for run in found])) for name in ("cpu seconds", "peak_gb"))
+        rows.append((arm, f"{100 * ours:.2f}", each, f"{100 * gap:+.2f}, p {p:.4f}", f"{seconds:.0f}", f"{peak:.2f}"))
+    report.table("freezing", ("way", "F1", "by seed", "- first", "CPU s", "peak GB"), rows)
+    _drawn({arm: [(run["cpu seconds"], 100 * run["values"]["f1"]) for run in found] for arm, found in runs.items()})
+    return {"rows": rows}
+
+
+def _way(arm: str, seed: str, out: str) -> None:
+    """One run of `freezing`, in a process of its own for its peak memory."""
+    torch.set_num_threads(1)
+    corpus = fusion.load_corpus("bc5cdr")
+    assert corpus is not None
+    few, held, test = (6, 6, 5) if report.small() else (100, 15, 100)
+    part = replace(corpus, train=corpus.train[:few], dev=corpus.train[400 : 400 + held], test=())
+    start = time.process_time()
+    model = fusion.train("ner", part, encoder=ENCODER, seed=int(seed), **{**WHOLE, **WAYS[arm]})
+    spent = time.process_time() - start
+    Path(out).write_text(json.dumps({**_scored(model, corpus.dev[:test]), "cpu seconds": spent}))
+
+
+def _drawn(points: dict[str, list[tuple[float, float]]]) -> None:
+    """F1 over the processor time of each way, runs/bench/methods/freezing.png."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for arm, found in points.items():
+        axes.scatter(*zip(*found, strict=True), label=arm)
+    axes.set(xlabel="processor time of the training, s", ylabel="strict F1, development documents")
+    axes.legend()
+    figure.savefig(KEPT / "freezing.png", dpi=100)
 
 
 def export(_known: Known) -> Figures:
@@ -462,7 +555,7 @@ def multitask(known: Known) -> Figures:
     """Each task alone against all of them together, by each way of sharing."""
     corpora = _four_tasks()
     table, states = known.pairs, known.states
-    for seed in range(1 if report.small() else known.seeds):
+    for seed in range(known.seeds):
         for arm in known.chosen(SCHEMES):
 
             def run(arm: str = arm, seed: int = seed) -> Figures:
@@ -576,6 +669,7 @@ PARTS = {
     "memory": memory,
     "classification": classification,
     "augmentation": augmentation,
+    "freezing": freezing,
     "multitask": multitask,
 }
 
@@ -586,8 +680,9 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[], help="all by default")
     for name in ("graph", "embeddings", "linker"):
         parser.add_argument(f"--{name}", type=Path)
-    parser.add_argument("--arm", action="append", choices=(*ARMS, *SCHEMES), default=[], help="all by default")
-    parser.add_argument("--seeds", type=int, default=5, help="of the tasks together")
+    arms = dict.fromkeys((*ARMS, *REMEMBERING, *AUGMENTED, *WAYS, *SCHEMES))
+    parser.add_argument("--arm", action="append", choices=arms, default=[], help="of a part; all by default")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="that are run, from 0 on")
     given = parser.parse_args()
     torch.set_num_threads(1)
     known = Known(
