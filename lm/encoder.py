@@ -275,8 +275,8 @@ class Encoder(nn.Module):
     def set_attention_dropout(self, share: float) -> None:
         """Drop this share of the attention weights in training, whatever the encoder's config says.
 
-        On a CPU any share above zero costs half of a training step, because attention is then computed step by step
-        and a random number drawn for each pair of pieces.
+        On a CPU any share above zero doubles the time that a block takes in training, because attention is then
+        computed step by step and a random number drawn for each pair of pieces.
         """
         for module in self.blocks.modules():
             if type(module).__name__.endswith("SelfAttention"):
