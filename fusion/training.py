@@ -129,7 +129,8 @@ def train(
         without_graph: share of the training loss that is taken with the graph removed, in a second reading of each
             batch.
         attention_dropout: share of the encoder's attention weights that are dropped in training, in place of what its
-            config says. With any at all the trained blocks take twice as long on a CPU, for a quarter of a point of F1.
+            config says. With any at all the trained blocks take twice as long on a CPU, for a quarter of a point of F1
+            with many labels, and perhaps a point with few.
         accumulation: batches a step.
         precision: "no", "bf16" or "fp16".
         patience: stop after so many epochs without a better one.
