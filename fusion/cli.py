@@ -330,11 +330,14 @@ def ablate(
 
     documents = corpus_of(task, corpus, dev, test)
     # Only what is set: every setting is part of the key by which finished runs are known again.
-    given: dict[str, Any] = {"link_loss": link_loss, "link_noise": link_noise}
-    given |= {"without_graph": without_graph, "head": head if task == "ner" else ""}
-    given = {name: value for name, value in given.items() if value}
-    dropped = {"sentence_dropout": sentence_dropout, "vector_dropout": vector_dropout}
-    given |= {name: value for name, value in dropped.items() if value is not None}
+    given: dict[str, Any] = {
+        "link_loss": link_loss or None,
+        "link_noise": link_noise or None,
+        "sentence_dropout": sentence_dropout,
+        "vector_dropout": vector_dropout,
+        "without_graph": without_graph or None,
+        "head": head if task == "ner" else None,
+    }
     with kg.connect(graph) as connected:
         compared = run_arms(
             documents,
@@ -357,7 +360,7 @@ def ablate(
             frozen_blocks=frozen_blocks,
             precision=precision,
             device=device,
-            **given,
+            **{name: value for name, value in given.items() if value is not None},
         )
     (out / "results.md").write_text(markdown(compared), encoding="utf-8")
     draw_learning_curve(compared, out / "learning_curve.png", title=f"{task}, {documents.name}")

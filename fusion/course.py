@@ -36,8 +36,8 @@ PAIR_TASKS = ("relations", "qa")
 """Whose models look up the facts between two concepts."""
 
 _LONGEST = {"ner": 256}  # pieces of a window; relations want the document whole
-_SENTENCE_DROPOUT = {"ner": 0.3, "qa": 0.5}  # mentions lean on the graph,
-_VECTOR_DROPOUT = {"qa": 0.5}  # and questions are so few that their concepts are learnt by heart
+# Mentions lean on the graph, and questions are so few that their concepts are learnt by heart.
+_DROPOUT = {"ner": {"sentence_dropout": 0.3}, "qa": {"sentence_dropout": 0.5, "vector_dropout": 0.5}}
 _ITEMS = {"qa": "questions"}
 
 
@@ -169,17 +169,17 @@ def make_ready(model: FusedModel[Any], course: Course) -> None:
         model.frozen_states = {} if course.frozen_states is None else course.frozen_states
     model.precision = course.precision
     if model.attention is not None:
-        task, attention = model.settings.task, model.attention
-        attention.link_noise = course.link_noise
-        attention.sentence_dropout = _asked(course.sentence_dropout, _SENTENCE_DROPOUT.get(task, 0.1))
-        attention.vector_dropout = _asked(course.vector_dropout, _VECTOR_DROPOUT.get(task, 0.0))
+        model.attention.link_noise = course.link_noise
+        for name, share in (_DROPOUT.get(model.settings.task, {}) | _dropout_asked(course)).items():
+            setattr(model.attention, name, share)
     model.network.to(resolve_device(course.device))
     if model.memory is not None:
         model.memory.reader.to(resolve_device(course.device))
 
 
-def _asked(value: float | None, usual: float) -> float:
-    return usual if value is None else value
+def _dropout_asked(course: Course) -> dict[str, float]:
+    asked = {"sentence_dropout": course.sentence_dropout, "vector_dropout": course.vector_dropout}
+    return {name: share for name, share in asked.items() if share is not None}
 
 
 def described(
@@ -187,7 +187,6 @@ def described(
 ) -> dict[str, Any]:
     """The plan of the training, for the model's card; `more` is what a teacher or a memory adds to it."""
     optional = ("link_loss", "link_noise", "without_graph", "attention_dropout")
-    asked = {"sentence dropout": course.sentence_dropout, "vector dropout": course.vector_dropout}
     return {
         "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
         f"training {_ITEMS.get(task, 'documents')}": len(corpus.train),
@@ -198,7 +197,7 @@ def described(
         **({"layer decay": course.layer_decay} if course.layer_decay != 1 else {}),
         **({"rank of the additions": course.lora_rank} if course.lora_rank is not None else {}),
         **{name.replace("_", " "): getattr(course, name) for name in optional if getattr(course, name)},
-        **{name: value for name, value in asked.items() if value is not None},
+        **{name.replace("_", " "): share for name, share in _dropout_asked(course).items()},
         **({"epochs a thawed block": course.unfreeze_epochs} if course.unfreeze_epochs is not None else {}),
         "epochs": course.epochs,
         "batch size": course.batch_size,

@@ -72,4 +72,5 @@ def test_what_never_trains_with_its_graph_takes_nothing_from_it(encoder_folder: 
         with torch.inference_mode():
             logits, bare = (model.network(some).logits for some in (batch, without_knowledge(batch)))
         assert torch.equal(logits, bare) == nothing
-    assert sturdy.training[how.replace("_", " ")] == 1.0
+    name = how.replace("_", " ")
+    assert sturdy.training[name] == 1.0 and not leaning.training.get(name)

@@ -211,10 +211,10 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_attention_dropout_is_that_of_every_block(any_encoder: Encoder) -> None:
-    batch = {k: torch.tensor([v]) for k, v in {"input_ids": [2, 5, 6, 7, 8, 3], "attention_mask": [1] * 6}.items()}
-    others = [m for m in any_encoder.modules() if isinstance(m, torch.nn.Dropout)]
-    for module in others:
-        module.p = 0.0
+    batch = batch_of(any_encoder)
+    for module in any_encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
     any_encoder.train()
     any_encoder.set_attention_dropout(0.5)
     assert not torch.equal(any_encoder(batch), any_encoder(batch))
