@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+LINK_SCALE = 2.0
+"""What the fit of a candidate to its mention counts at most, in logits: e^4 between the best and the worst fit."""
+
 
 @dataclass(frozen=True)
 class Carried:
@@ -89,7 +92,7 @@ class KnowledgeAttention(nn.Module):
         x_c  = LN(A E_c + T[type(c)])                                      candidate
         f_cn = LN(A E_n + B[r])                                            fact
         g_c  = x_c + sum_n softmax_n((W_q s_m) (W_k f_cn) / sqrt(e)) W_v f_cn    with a null slot of value zero
-        a    = softmax over NIL and c of (W_1 s_m) (W_2 g_c) / sqrt(e) + w log prior(c)
+        a    = softmax over NIL and c of 2 cos(W_1 s_m, W_2 g_c) + w log prior(c)
         k_m  = sum over c, not NIL, of a_c g_c
         z_t  = MHA(U_q h_t; keys [null, U_k(s_m + k_m)]; values [0, U_v k_m])
                + a learned bias on the null slot, and one on the mentions that t lies in
@@ -101,6 +104,10 @@ class KnowledgeAttention(nn.Module):
     end with t. With few labels most of the gain came through it. U_q starts small and the two biases at 2 and 4: at
     first a piece listens to the mention it lies in, or else to the null slot, and what it hears does not hang on random
     weights (with U_q of the usual size the null slot won over most pieces of linked mentions).
+
+    The cosine (as in Henry et al., 2020, query-key normalisation) keeps NIL from winning for good. A product without
+    bounds let it: where candidates did harm at first, NIL's score grew until no candidate had any weight, nor any
+    gradient to come back by.
 
     Based on the designs of KnowBERT (Peters et al., 2019: candidates with priors, recontextualisation) and SMedBERT
     (Zhang et al., 2021: neighbours); what differs is NIL of value zero, the identity at the start, and that mentions
@@ -150,7 +157,7 @@ class KnowledgeAttention(nn.Module):
         self.null_fact = nn.Parameter(torch.zeros(size))
         self.link_query = nn.Linear(size, size, bias=False)
         self.link_key = nn.Linear(size, size, bias=False)
-        self.nil = nn.Parameter(torch.zeros(size))
+        self.nil_key = nn.Parameter(torch.randn(size))
         # A string score is no probability: at the start its 15th power counts, and NIL weighs as much as a candidate
         # of score 0.8 does.
         self.prior_weight = nn.Parameter(torch.tensor(15.0))
@@ -204,10 +211,11 @@ class KnowledgeAttention(nn.Module):
         """Span vectors (M, e), weights of NIL and the candidates (M, 1 + K), and knowledge vectors (M, e)."""
         span = self._pool(hidden, knowledge)
         concepts = self._read_concepts(span, knowledge)
-        scores = torch.einsum("me,mke->mk", self.link_query(span), self.link_key(concepts)) / math.sqrt(self.size)
+        query, keys = functional.normalize(self.link_query(span), dim=-1), self.link_key(concepts)
+        scores = LINK_SCALE * torch.einsum("me,mke->mk", query, functional.normalize(keys, dim=-1))
         scores = scores + self.prior_weight * knowledge.priors.to(scores.dtype)
         scores = scores.masked_fill(~knowledge.candidate_mask, -torch.inf)
-        nil = self.link_query(span) @ self.link_key(self.nil) / math.sqrt(self.size) + self.nil_bias
+        nil = LINK_SCALE * (query @ functional.normalize(self.nil_key, dim=0).to(query.dtype)) + self.nil_bias
         weights = torch.softmax(torch.cat([nil[:, None], scores], dim=1), dim=1)
         return span, weights, torch.einsum("mk,mke->me", weights[:, 1:], concepts)
 

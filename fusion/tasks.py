@@ -97,7 +97,9 @@ def load(folder: str | Path, device: str = "auto") -> FusedModel[Any]:
         ) from None
     absent = [name for name in missing if not name.startswith(model.encoder_prefix)]
     if absent or unexpected:
-        raise MedgraftError(f"{weights} is of another model ({[*absent, *unexpected][0]})")
+        raise MedgraftError(
+            f"{weights} is of another model or an older version ({[*absent, *unexpected][0]}); train anew"
+        )
     model.scores, model.training = description["scores"], description["training"]
     model.leaks = description.get("leaks", {})
     model.network.to(resolve_device(device)).eval()

@@ -74,7 +74,8 @@ def slow(model: KnowledgeAttention, hidden: Tensor, given: Knowledge) -> Tensor:
             pieces = hidden[sentence, given.start[m] : given.end[m]]
             weight = torch.softmax(model.pooling(pieces).flatten(), 0)
             s = model.span_norm(model.span((weight[:, None] * pieces).sum(0)))
-            logits, concepts = [model.link_query(s) @ model.link_key(model.nil) / root + model.nil_bias], []
+            query = model.link_query(s)
+            logits, concepts = [2 * torch.cosine_similarity(query, model.nil_key, dim=0) + model.nil_bias], []
             for k in range(given.candidates.shape[1]):
                 if not given.candidate_mask[m, k]:
                     continue
@@ -92,7 +93,8 @@ def slow(model: KnowledgeAttention, hidden: Tensor, given: Knowledge) -> Tensor:
                 for w, fact in zip(weights, facts, strict=True):
                     g = g + w * model.fact_value(fact)
                 concepts.append(g)
-                logits.append(model.link_query(s) @ model.link_key(g) / root + model.prior_weight * given.priors[m, k])
+                fit = torch.cosine_similarity(query, model.link_key(g), dim=0)
+                logits.append(2 * fit + model.prior_weight * given.priors[m, k])
             weights = torch.softmax(torch.stack(logits), 0)[1:]
             total = sum((w * g for w, g in zip(weights, concepts, strict=True)), torch.zeros(SIZE, dtype=hidden.dtype))
             totals.append(total)
@@ -145,6 +147,22 @@ def test_every_mention_forced_to_nil_leaves_the_hidden_states_bit_for_bit() -> N
     nil = given_knowledge.without(candidates=torch.ones_like(given_knowledge.candidate_mask))
     assert torch.equal(model(hidden, nil), hidden)
     assert not torch.equal(model(hidden, given_knowledge), hidden)
+
+
+def test_nil_never_wins_for_good() -> None:
+    """However far the weights of the choice have run, a sure candidate keeps some weight and its gradient."""
+    model, hidden, base = layer(), states(3, 8), knowledge(SPANS)
+    base = replace(base, candidate_mask=torch.ones_like(base.candidate_mask), priors=torch.zeros_like(base.priors))
+    with torch.no_grad():
+        model.nil_bias.fill_(15 * math.log(0.8))
+        model.nil_key.copy_(1e6 * model.link_query(model.mentions(hidden, base)[0])[0])
+        for weights in (model.link_query.weight, model.link_key.weight):
+            weights.mul_(-1e3)
+    model.nil_key.data.mul_(-1)
+    nil = model.mentions(hidden, base)[1][:, 0]
+    assert (nil < 0.7).all()
+    nil.sum().backward()
+    assert model.link_key.weight.grad is not None and (model.link_key.weight.grad != 0).any()
 
 
 def test_a_new_layer_is_the_identity_and_learns_from_the_first_step() -> None:
