@@ -14,6 +14,7 @@ import numpy as np
 
 from fusion.arms import ARMS, PAIRS_ONLY, Material, with_wrong_links
 from fusion.corpora import Corpus
+from fusion.course import dropout_of
 from fusion.leaks import check_leaks
 from fusion.model import FusedModel
 from fusion.question_corpora import QuestionCorpus
@@ -101,7 +102,8 @@ def ablate(
     given = {**settings, "encoder": encoder, "frozen_blocks": frozen_blocks, "frozen_states": states}
     key = {"task": task, "corpus": corpus.name, "documents": corpus.digest(), "knowledge": material.table.digest()}
     key |= {"encoder": Path(encoder).name, "frozen blocks": str(frozen_blocks)}
-    key |= {name: str(value) for name, value in settings.items()}
+    dropped = dropout_of(task, settings.get("sentence_dropout"), settings.get("vector_dropout"))
+    key |= {name: str(value) for name, value in (settings | dropped).items()}
     done = [line for line in read_results(file) if line["key"] == key]
     for share, seed, arm in [(share, seed, arm) for share in shares for seed in seeds for arm in arms]:
         if any((line["arm"], line["seed"], line["share"]) == (arm, seed, share) for line in done):

@@ -38,6 +38,7 @@ PAIR_TASKS = ("relations", "qa")
 _LONGEST = {"ner": 256}  # pieces of a window; relations want the document whole
 # Mentions lean on the graph, and questions are so few that their concepts are learnt by heart.
 _DROPOUT = {"ner": {"sentence_dropout": 0.3}, "qa": {"sentence_dropout": 0.5, "vector_dropout": 0.5}}
+_USUAL_DROPOUT = {"sentence_dropout": 0.1, "vector_dropout": 0.0}
 _ITEMS = {"qa": "questions"}
 
 
@@ -170,23 +171,26 @@ def make_ready(model: FusedModel[Any], course: Course) -> None:
     model.precision = course.precision
     if model.attention is not None:
         model.attention.link_noise = course.link_noise
-        for name, share in (_DROPOUT.get(model.settings.task, {}) | _dropout_asked(course)).items():
+        for name, share in dropout_of(model.settings.task, course.sentence_dropout, course.vector_dropout).items():
             setattr(model.attention, name, share)
     model.network.to(resolve_device(course.device))
     if model.memory is not None:
         model.memory.reader.to(resolve_device(course.device))
 
 
-def _dropout_asked(course: Course) -> dict[str, float]:
-    asked = {"sentence_dropout": course.sentence_dropout, "vector_dropout": course.vector_dropout}
-    return {name: share for name, share in asked.items() if share is not None}
+def dropout_of(task: str, sentence_dropout: float | None, vector_dropout: float | None) -> dict[str, float]:
+    """What is dropped of the knowledge in training: what is asked, or what is usual for the task."""
+    asked = {"sentence_dropout": sentence_dropout, "vector_dropout": vector_dropout}
+    return _USUAL_DROPOUT | _DROPOUT.get(task, {}) | {k: share for k, share in asked.items() if share is not None}
 
 
 def described(
-    task: str, corpus: AnyCorpus, encoder: str | Path, course: Course, more: Mapping[str, Any]
+    model: FusedModel[Any], corpus: AnyCorpus, encoder: str | Path, course: Course, more: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The plan of the training, for the model's card; `more` is what a teacher or a memory adds to it."""
+    task = model.settings.task
     optional = ("link_loss", "link_noise", "without_graph", "attention_dropout")
+    dropped = dropout_of(task, course.sentence_dropout, course.vector_dropout) if model.attention is not None else {}
     return {
         "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
         f"training {_ITEMS.get(task, 'documents')}": len(corpus.train),
@@ -197,7 +201,7 @@ def described(
         **({"layer decay": course.layer_decay} if course.layer_decay != 1 else {}),
         **({"rank of the additions": course.lora_rank} if course.lora_rank is not None else {}),
         **{name.replace("_", " "): getattr(course, name) for name in optional if getattr(course, name)},
-        **{name.replace("_", " "): share for name, share in _dropout_asked(course).items()},
+        **{name.replace("_", " "): share for name, share in dropped.items()},
         **({"epochs a thawed block": course.unfreeze_epochs} if course.unfreeze_epochs is not None else {}),
         "epochs": course.epochs,
         "batch size": course.batch_size,

@@ -121,7 +121,7 @@ def train_together(
     plans = {}
     for task, corpus in corpora.items():
         others = {"trained with": ", ".join(other for other in corpora if other != task), **scheme}
-        plans[task] = described(task, corpus, encoder, courses[task], others)
+        plans[task] = described(models[task], corpus, encoder, courses[task], others)
     folder = None
     if out is not None:
         folder = checkpoints(Path(out), scheme, *(decisive(models[t], c, plans[t]) for t, c in corpora.items()))

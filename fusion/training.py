@@ -173,7 +173,7 @@ def train(
     make_ready(model, course)
     more = {} if lesson is None else lesson.notes()
     more |= {} if memory is None else {"memory": memory.counts, "memory digest": memory.digest()[:12]}
-    plan = described(task, corpus, encoder, course, more)
+    plan = described(model, corpus, encoder, course, more)
     folder = None if out is None else checkpoints(Path(out), *decisive(model, corpus, plan))
     with further_losses(model, course), taught(model, lesson):
         data = model.training_data(corpus.train) if lesson is None else lesson.training_data(model, corpus.train)
