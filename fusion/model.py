@@ -272,6 +272,11 @@ class FusedModel(ABC, Generic[Item]):
     def training_data(self, items: Sequence[Item]) -> TrainingData:
         """The annotated items as the network wants them."""
 
+    @property
+    def chosen_by(self) -> tuple[str, ...]:
+        """Keys of what `scorer` says whose mean chooses the epoch."""
+        return ("f1",)
+
     @abstractmethod
     def scorer(self, dev: Sequence[Item]) -> Callable[[], Mapping[str, float]]:
         """What `lm.fit` calls after each epoch; the items are linked only once.

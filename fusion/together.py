@@ -229,7 +229,7 @@ def _joint_rates(
 def _joint_scorer(
     models: Mapping[str, FusedModel[Any]], corpora: Mapping[str, AnyCorpus]
 ) -> Callable[[], Mapping[str, float]] | None:
-    """After an epoch: the scores of each task after its name, and as "f1" the mean of their main scores."""
+    """After an epoch: the scores of each task after its name, and as "f1" the mean of what each is chosen by."""
     if not all(corpus.dev for corpus in corpora.values()):
         return None
     scorers = {task: models[task].scorer(corpus.dev) for task, corpus in corpora.items()}
@@ -237,7 +237,8 @@ def _joint_scorer(
     def evaluate() -> Mapping[str, float]:
         each = {task: scorer() for task, scorer in scorers.items()}
         scores = {f"{task} {name}": value for task, some in each.items() for name, value in some.items()}
-        return {"f1": float(np.mean([some["f1"] for some in each.values()])), **scores}
+        mains = [np.mean([some[key] for key in models[task].chosen_by]) for task, some in each.items()]
+        return {"f1": float(np.mean(mains)), **scores}
 
     return evaluate
 

@@ -84,6 +84,8 @@ def train(
 ) -> FusedModel[Any]:
     """Train on `corpus.train`, keep the epoch that is best on `corpus.dev`; the test documents are never looked at.
 
+    Best is the highest F1; for fused mentions the highest mean of the F1 with the graph and that without it.
+
     With a graph, its embeddings and a linker the model is fused; with none of them it is plain. Both use the same
     encoder, output layer, order of data and seeds.
 
@@ -183,6 +185,7 @@ def train(
             data.collate,
             learning_rates=learning_rates(model, course),
             evaluate=model.scorer(corpus.dev) if corpus.dev else None,
+            maximise=model.chosen_by,
             folder=folder,
             checkpoint_seconds=60,
             before_epoch=thawing([model.encoder], course),

@@ -72,7 +72,7 @@ class _Plan:
     precision: str
     seed: int
     patience: int | None
-    maximise: str
+    maximise: list[str]
     examples: str
     parameters: str
 
@@ -115,7 +115,7 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     evaluate: Callable[[], Mapping[str, float]] | None = None,
-    maximise: str = "f1",
+    maximise: Sequence[str] = ("f1",),
     patience: int | None = None,
     folder: str | Path | None = None,
     checkpoint_seconds: float = 300.0,
@@ -141,7 +141,7 @@ def fit(
         seed: of data order and dropout.
         device: "auto", "cuda", "mps" or "cpu". With several processes, accelerate assigns the devices.
         evaluate: called after each epoch with the model in evaluation mode, on the main process.
-        maximise: the key of `evaluate`'s answer that decides which epoch is best.
+        maximise: keys of `evaluate`'s answer; the mean of what stands there decides which epoch is best.
         patience: stop after so many epochs without a better one.
         folder: for checkpoints. A run that was killed goes on from the last one; one that ended is not run again.
         checkpoint_seconds: time between checkpoints; there is one after each epoch in any case.
@@ -159,7 +159,7 @@ def fit(
         raise MedgraftError("there is nothing to train on: no examples; check that the corpus has annotated documents")
     plan = _Plan(
         epochs, batch_size, dict(learning_rates), weight_decay, warmup, clip, accumulation, precision, seed, patience,
-        maximise, _examples_hash(examples, steps), _names_hash(model),
+        list(maximise), _examples_hash(examples, steps), _names_hash(model),
     )  # fmt: skip
     accelerator = _accelerator(precision, device)
     try:
@@ -302,10 +302,12 @@ class _Run:
         scores: dict[str, float] = {}
         if evaluate is not None:
             scores = self._evaluate(evaluate)
-            if self.plan.maximise not in scores:
-                raise MedgraftError(f"evaluate gives {', '.join(scores)}, but not {self.plan.maximise!r}, to maximise")
-            if scores[self.plan.maximise] > at.best_score:
-                at.best_score, at.history.best_epoch = scores[self.plan.maximise], at.epoch
+            absent = [key for key in self.plan.maximise if key not in scores]
+            if absent:
+                raise MedgraftError(f"evaluate gives {', '.join(scores)}, but not {absent[0]!r}, to maximise")
+            score = sum(scores[key] for key in self.plan.maximise) / len(self.plan.maximise)
+            if score > at.best_score:
+                at.best_score, at.history.best_epoch = score, at.epoch
                 self.best = {name: p.detach().to("cpu", copy=True) for name, p in self.trained.items()}
                 self._write("best", self.best, None)
         at.history.epochs.append(Epoch(at.epoch, at.loss_sum / max(at.loss_count, 1.0), scores))

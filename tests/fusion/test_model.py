@@ -58,6 +58,14 @@ def test_only_a_model_with_the_true_graph_tells_unseen_names_apart(
     assert permuted.evaluate(CORPUS.test).f1 <= 0.65
 
 
+def test_the_epoch_is_chosen_with_the_graph_and_without_it(fused: FusedModel, plain: FusedModel) -> None:
+    dev = CORPUS.dev
+    scores = fused.scorer(dev)()
+    without = fused.evaluate(dev, with_graph=False).f1
+    assert scores["f1"] == fused.evaluate(dev).f1 > without == scores["f1 without the graph"]
+    assert fused.chosen_by == ("f1", "f1 without the graph") and plain.chosen_by == ("f1",)
+
+
 def test_without_a_linked_concept_it_is_the_plain_encoder_bit_for_bit(fused: FusedModel) -> None:
     batch = {"input_ids": torch.tensor([[2, 30, 31, 32, 3]]), "attention_mask": torch.ones(1, 5, dtype=torch.long)}
     with torch.inference_mode():

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def same_weights(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 def plan(**changes: object) -> _Plan:
-    base = _Plan(1, 4, {"": 1e-3}, 0.0, 0.0, 1.0, 1, "no", 0, None, "f1", "", "")
+    base = _Plan(1, 4, {"": 1e-3}, 0.0, 0.0, 1.0, 1, "no", 0, None, ["f1"], "", "")
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -167,6 +168,17 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run() -> None:
     )
     assert (history.best_epoch, len(history.epochs)) == (1, 4)
     assert same_weights(model.state_dict(), weights[1])
+
+
+def test_the_mean_of_several_scores_chooses_the_epoch(tmp_path: Path) -> None:
+    scores = [{"f1": 0.9, "other": 0.1}, {"f1": 0.7, "other": 0.6}, {"f1": 0.6, "other": 0.65}]
+    for names, best in ((["f1"], 0), (["other"], 2), (["f1", "other"], 1)):
+        told = iter(scores)
+        given: dict[str, Any] = {"epochs": 3, "learning_rates": {"": 1e-2}, "device": "cpu", "maximise": names}
+        folder = tmp_path / "-".join(names)
+        history = fit(Model(), examples(), collate, evaluate=lambda told=told: next(told), folder=folder, **given)
+        again = fit(Model(), examples(), collate, evaluate=dict, folder=folder, **given)
+        assert history.best_epoch == again.best_epoch == best
 
 
 def test_learning_rates_follow_the_longest_prefix() -> None:
