@@ -37,6 +37,7 @@ def coordinated(words: Words, found: Found, dictionary: Dictionary) -> list[Shar
     ends = {end for _, end in found}
     shared: dict[tuple[Span, Span], tuple[Hit, ...]] = {}
     for conjuncts in _lists(words):
+        ended: set[int] = set()  # conjuncts that have the end that they lacked
         named = [not ends.isdisjoint([words.ends[place] for place in conjunct]) for conjunct in conjuncts]
         for j in range(1, len(conjuncts)):
             for i in range(j - 1, max(-1, j - MAX_CONJUNCTS), -1):
@@ -47,9 +48,10 @@ def coordinated(words: Words, found: Found, dictionary: Dictionary) -> list[Shar
                 if words.ends[first[-1]] in ends:
                     past = reach.get(words.starts[last[0]], 0)
                     pairs.append(_borrow_start(words, first, last, found, dictionary, past))
-                elif named[j] or (words.forms[first[-1]].number and words.forms[last[0]].number):
+                elif i not in ended and (named[j] or _counted(words, first, last)):
                     pairs.append(_borrow_end(words, first, last, ends, dictionary))
                     if pairs[0] is not None:
+                        ended.add(i)
                         pairs.append(_borrow_start(words, first, last, None, dictionary))
                 for pair in filter(None, pairs):
                     shared.setdefault(pair.parts, pair.hits)
@@ -58,7 +60,10 @@ def coordinated(words: Words, found: Found, dictionary: Dictionary) -> list[Shar
 
 def _borrow_end(words: Words, first: Conjunct, last: Conjunct, ends: set[int], dictionary: Dictionary) -> Shared | None:
     """The end of the first conjunct with the end of the last, where a name ends there: "renal and otic anomalies"."""
-    counted = words.forms[first[-1]].number and words.forms[last[0]].number  # "type 1 and 2 diabetes"
+    before = words.forms[last[0] - 1]
+    if not before.content and not before.joins:  # a new phrase: "a vitreous anomaly and *a* flat face"
+        return None
+    counted = _counted(words, first, last)
     heads = [
         last[skipped : skipped + m]
         for skipped in range(1, min(MAX_OWN, len(last) - 1) + 1)
@@ -80,9 +85,15 @@ def _borrow_start(
         for begin in range(max(0, len(first) - MAX_SHARED - MAX_OWN), len(first) - 1)
         if found is None or (words.starts[first[begin]], words.ends[first[-1]]) in found
         for m in range(min(MAX_SHARED, len(first) - 1 - begin), 0, -1)
+        if len(first) - begin - m <= MAX_OWN
     ]
     owns = [last[:n] for n in range(min(MAX_OWN, len(last)), 0, -1) if words.ends[last[n - 1]] > past]
     return _together(words, owns, heads, dictionary)
+
+
+def _counted(words: Words, first: Conjunct, last: Conjunct) -> bool:
+    """Whether the conjuncts count something: "type 1 and 2 diabetes"."""
+    return words.forms[first[-1]].number and words.forms[last[0]].number
 
 
 def _together(words: Words, owns: list[Conjunct], heads: list[Conjunct], dictionary: Dictionary) -> Shared | None:

@@ -11,6 +11,8 @@ NAMES = {
     "C:13": "colitis", "C:14": "ulcerative colitis", "C:15": "loss", "C:16": "kidney malformation",
     "C:17": "collecting system malformation", "C:18": "collecting", "C:19": "preauricular pit", "C:20": "auricular pit",
     "C:21": "non-compaction", "C:22": "submission loss",
+    "C:23": "face anomaly", "C:24": "flat face", "C:25": "posterior subcapsular cataract", "C:26": "capsular cataract",
+    "C:27": "cortical cataract", "C:28": "posterior cortical cataract",
 }  # fmt: skip
 
 
@@ -50,6 +52,16 @@ def found(linker, text, **settings):
 def test_conjuncts_get_the_words_they_share(linker, text, wanted):
     assert sorted(found(linker, text)) == sorted(wanted)
     assert len(found(linker, text, coordination=False)) <= len(wanted)
+
+
+def test_what_an_article_begins_is_a_phrase_of_its_own(linker):
+    assert found(linker, "an anomaly and a flat face") == [("flat face", "C:24")]
+
+
+def test_a_conjunct_gets_its_end_from_the_nearest_that_gives_one(linker):
+    text = "posterior subcapsular or capsular cataract and cortical cataract"
+    wanted = [("posterior subcapsular cataract", "C:25"), ("capsular cataract", "C:26"), ("cortical cataract", "C:27")]
+    assert found(linker, text) == wanted
 
 
 def test_discontinuous_mentions_report_their_parts(linker):
