@@ -531,8 +531,8 @@ def _absent() -> FusedModel[Any]:
     raise FileNotFoundError("run the part distillation first")
 
 
-# One course for all arms: as many steps a task alone as together. Four tasks take four times the steps of one, and at the
-# learning rates of mentions alone the shared blocks came apart; these were chosen for hard sharing on development parts.
+# One course for all arms: as many steps a task alone as together. Four tasks take four times the steps of one, and at
+# the learning rates of mentions alone the shared blocks came apart; these are hard sharing's, by development parts.
 JOINT: Figures = {
     **FEW, "epochs": 1 if report.small() else 4, "batch_size": 8, "max_pieces": 256, "precision": "bf16",
     "learning_rate": 2e-4, "new_learning_rate": 1e-3, "knowledge_learning_rate": 1e-3,
