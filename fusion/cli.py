@@ -55,6 +55,10 @@ SentenceDropout = Annotated[
         help="Share of windows read without their knowledge in training; by default 0.3 for ner, 0.5 for qa, else 0.1.",
     ),
 ]  # fmt: skip
+AttentionDropout = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Share of the encoder's attention weights that are dropped; slower on a CPU."),
+]
 VectorDropout = Annotated[
     float | None,
     typer.Option(
@@ -211,6 +215,7 @@ def train(
     link_noise: LinkNoise = 0.0,
     sentence_dropout: SentenceDropout = None,
     vector_dropout: VectorDropout = None,
+    attention_dropout: AttentionDropout = 0.0,
     without_graph: WithoutGraph = 0.0,
     lora_rank: Annotated[
         int | None, typer.Option(min=1, help="Train low-rank additions (LoRA) to the blocks that are not frozen.")
@@ -276,6 +281,7 @@ def train(
         link_noise=link_noise,
         sentence_dropout=sentence_dropout,
         vector_dropout=vector_dropout,
+        attention_dropout=attention_dropout,
         without_graph=without_graph,
         precision=precision,
         seed=seed,
@@ -310,6 +316,7 @@ def ablate(
     link_noise: LinkNoise = 0.0,
     sentence_dropout: SentenceDropout = None,
     vector_dropout: VectorDropout = None,
+    attention_dropout: AttentionDropout = 0.0,
     without_graph: WithoutGraph = 0.0,
     precision: Precision = "no",
     device: Device = "auto",
@@ -335,6 +342,7 @@ def ablate(
         "link_noise": link_noise or None,
         "sentence_dropout": sentence_dropout,
         "vector_dropout": vector_dropout,
+        "attention_dropout": attention_dropout or None,
         "without_graph": without_graph or None,
         "head": head if task == "ner" else None,
     }

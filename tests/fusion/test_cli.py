@@ -132,8 +132,13 @@ def test_relations_from_training_to_explanation(
     )
     command = ["train", "relations", "--train", corpus, "--dev", corpus, "--graph", tiny_graph, "--out", model]
     command += ["--embeddings", trained / "embeddings", "--encoder", encoder_folder("bert"), "--frozen-blocks", "1"]
+    command += ["--attention-dropout", "0.2", "--vector-dropout", "0.3"]
     code, out, _ = run(capsys, *command, "--epochs", "2", "--device", "cpu", "--json")
     assert code == 0 and {"threshold", "dev pairs with a fact"} <= json.loads(out).keys()
+    card = (model / "README.md").read_text()
+    assert all(
+        f"- {line}" in card for line in ("attention dropout: 0.2", "vector dropout: 0.3", "sentence dropout: 0.1")
+    )
     code, out, _ = run(capsys, "evaluate", model, corpus, "--json")
     assert code == 0 and json.loads(out)["f1"] == 1.0  # one pair a document, always related
     code, out, _ = run(capsys, "annotate", model, corpus)
