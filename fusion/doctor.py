@@ -1,5 +1,6 @@
 """What this machine has of what medgraft can use."""
 
+import os
 import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
@@ -36,7 +37,7 @@ def examine() -> dict[str, object]:
         except PackageNotFoundError:
             continue
     cards = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    found["CPU threads"] = torch.get_num_threads()
+    found["CPU threads"] = _threads(torch.get_num_threads())
     found["CUDA"] = ", ".join(cards) or "no device: training runs on the CPU"
     found["bfloat16"] = "yes" if cards and torch.cuda.is_bf16_supported() else "on the CPU only"
     for tool in ("java", "mvn"):
@@ -44,6 +45,14 @@ def examine() -> dict[str, object]:
     for name in HOMES:
         found[f"corpus {name}"] = _corpus(name)
     return found
+
+
+def _threads(threads: int) -> str:
+    """Threads of one process that wait for one another lose much beside other work, four times where it was measured."""
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if threads > 1 and busy > 0.5:
+        return f"{threads}; other work runs here (load {busy:.1f}): if it fills the cores, OMP_NUM_THREADS=1 is faster"
+    return str(threads)
 
 
 def _corpus(name: str) -> str:
