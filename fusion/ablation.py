@@ -108,11 +108,12 @@ def ablate(
     for share, seed, arm in [(share, seed, arm) for share in shares for seed in seeds for arm in arms]:
         if any((line["arm"], line["seed"], line["share"]) == (arm, seed, share) for line in done):
             continue
-        for line in _run(task, _part(corpus, share), material, arm, seed, given, progress):
-            line = {"key": key, "share": share, "seed": seed, **line}
-            with file.open("a", encoding="utf-8") as results:
-                results.write(json.dumps(line) + "\n")
-            done.append(line)
+        tested = list(_run(task, _part(corpus, share), material, arm, seed, given, progress))
+        lines = [{"key": key, "share": share, "seed": seed, **line} for line in tested]
+        with file.open("a", encoding="utf-8") as results:  # all of an arm at once: one that is there is not run again
+            results.write("".join(json.dumps(line) + "\n" for line in lines))
+        done += lines
+        for line in lines:
             announce(f"{share:.0%} of the labels, seed {seed}, {line['arm']}: F1 {_score(line):.4f}")
     return compare(done)
 

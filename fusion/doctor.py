@@ -48,7 +48,7 @@ def examine() -> dict[str, object]:
 
 
 def _threads(threads: int) -> str:
-    """Threads of one process that wait for one another lose much beside other work, four times where it was measured."""
+    """Threads of a process that wait for one another lose much beside other work: four times where it was measured."""
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if threads > 1 and busy > 0.5:
         return f"{threads}; other work runs here (load {busy:.1f}): if it fills the cores, OMP_NUM_THREADS=1 is faster"

@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
 import torch
 
+from fusion import ablation
 from fusion.ablation import ablate, compare
 from fusion.ablation_report import draw_learning_curve, markdown, plain_text
 from fusion.arms import ARMS, PAIRS_ONLY, Material, rewired_triples, with_wrong_links
@@ -93,6 +95,17 @@ def test_a_battery_goes_on_where_it_stopped(encoder_folder: Callable[[str], Path
     first = file.read_text()
     file.write_text(first + '{"key": "cut o')
     tested = ["plain", "true", "10 % wrong links", "30 % wrong links", "graph removed"]
+    real = ablation._tested
+
+    def stopped(*given: Any) -> dict[str, Any]:
+        if not given[-1]:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    with pytest.MonkeyPatch.context() as patch:  # when three of the four tests of an arm are done
+        patch.setattr(ablation, "_tested", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(("true",))
     assert run(("plain", "true")) == tested
     assert file.read_text().startswith(first)
     lines = file.read_text().count('"seed"')
