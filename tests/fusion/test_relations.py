@@ -110,10 +110,11 @@ def test_a_document_alone_and_among_others_gives_the_same(fused: RelationModel) 
 
 
 def test_an_explanation_names_the_fact_that_decided(fused: RelationModel) -> None:
-    document = next(d for d in fused.pipe(CORPUS.test) if d.relations)
+    related = (d for d in fused.pipe(CORPUS.test) if d.relations)
+    document = min(related, key=lambda d: d.relations[0].score or 0)  # the least sure: others round to 1 either way
     (explanation,) = fused.explain(document)
     assert "causes" in explanation.effects[0].what
-    assert explanation.effects[0].probability < explanation.probability - 0.001
+    assert explanation.effects[0].probability < explanation.probability - 0.01
     assert explanation.effects[0].what in explanation.describe()
     # By hand: the same model with that one fact gone from its graph.
     head, tail = (fused.table.id_to_row[end] for end in (explanation.relation.head, explanation.relation.tail))
