@@ -10,14 +10,14 @@ known of its words (`Words`): there is no object for each word of each text, and
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kg.matching import FUNCTION_WORDS, MAX_LETTERS, MAX_WORDS, WORD, base, stem, word_code
+from kg.matching import FUNCTION_WORDS, MAX_LETTERS, MAX_WORDS, WORD, absences, base, stem, word_code
 
 MAX_SKIPPED = 3  # function words that may stand between two content words of one mention
 MAX_GAPPED = 6  # content words of a mention from which one is left out
@@ -167,7 +167,7 @@ class Dictionary:
         words = WORD.findall(text)
         if len(words) > 2 * MAX_WORDS:
             return []
-        forms = [self._forms[word] for word in words]
+        forms = self._forms_of(words)
         content = [form for form in forms if form.content]
         keys = [sum(form.code for form in content)] if all(form.code for form in content) else []
         if len(content) == 1:
@@ -180,7 +180,7 @@ class Dictionary:
         """The words of a text with what is known of them."""
         parts = _TOKEN.split(text)  # gap, word, possessive, gap, ..., gap
         bounds = list(accumulate(map(len, parts)))
-        forms = list(map(self._forms.__getitem__, parts[1::3]))
+        forms = self._forms_of(parts[1::3])
         return Words(bounds[:-1:3], bounds[1::3], forms, list(map(_GAPS.__getitem__, parts[:-1:3])))
 
     def find(self, words: Words, *, gaps: bool = True) -> Found:
@@ -267,6 +267,13 @@ class Dictionary:
             hits = tuple(hit for hit in hits if not hit.cost)
         if hits:
             found.setdefault((start, end), []).extend([Hit(hit.cost + cost, hit.row) for hit in hits] if cost else hits)
+
+    def _forms_of(self, words: list[str]) -> list[Form]:
+        forms = list(map(self._forms.__getitem__, words))
+        for place in absences(words):
+            code = self._forms["absent"].code
+            forms[place] = replace(forms[place], code=code, inside=code != 0 or forms[place].modifier)
+        return forms
 
     def _form(self, word: str) -> Form:
         lower = word.lower()

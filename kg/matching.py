@@ -19,6 +19,7 @@ What may match how (`alias_codes`):
 import hashlib
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 
 import snowballstemmer
@@ -87,7 +88,6 @@ _DERIVED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<=[rl][ya]n)ge(?:al|s)$", "x"),
         (r"(?<=cephal)(?:ic|us)$", "y"),
         (r"(?<=[aeiou]..)ence$", "ent"),
-        (r"^absence$", "absent"),
         (r"^feet$", "foot"),
         (r"^teeth$", "tooth"),
         (r"^testes$", "testis"),
@@ -141,6 +141,8 @@ def base(word: str) -> str:
 def stem(word: str) -> str:
     """What is left of a word when spelling, plural and derivation no longer tell."""
     plain = spelling(word)
+    if plain in ("absence", "absences"):  # see `absences`
+        return "absence"
     if len(plain) > 64 or not plain.isalpha():  # nothing to inflect; the stemmer is quadratic on very long words
         return plain
     if plain.endswith(_DERIVING):
@@ -172,9 +174,23 @@ def is_symbol(name: str) -> bool:
     )
 
 
+def absences(words: Sequence[str]) -> list[int]:
+    """Places of *absence* where it says that something is absent: no content word comes next.
+
+    "Absence of a tooth" is an absent tooth. An absence seizure is neither "no seizures" nor "absence of seizures".
+    """
+    if "absence" not in words and "Absence" not in words:
+        return []
+    following = [*(word.lower() in FUNCTION_WORDS for word in words[1:]), True]
+    return [n for n, word in enumerate(words) if word in ("absence", "Absence") and following[n]]
+
+
 def content_words(text: str) -> list[str]:
-    """The words of a text that are not function words, as written."""
-    return [word for word in WORD.findall(text) if word.lower() not in FUNCTION_WORDS]
+    """The words of a text that are not function words, as written, but for `absences`."""
+    words = WORD.findall(text)
+    for place in absences(words):
+        words[place] = "absent"
+    return [word for word in words if word.lower() not in FUNCTION_WORDS]
 
 
 def respelled(name: str) -> list[tuple[str, str]]:

@@ -117,3 +117,25 @@ def with_tables(graph, tables):
 
     made = {name: pa.table(table) for name, table in tables.items()}
     return SimpleNamespace(table=lambda name: made[name] if name in made else graph.table(name), fingerprint="a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("absence seizures", [("absence seizures", "A:1", ())]),
+        ("no seizures", [("seizures", "A:2", ("negated",))]),
+        ("absence of seizures", [("seizures", "A:2", ("negated",))]),
+        ("Absence of a tooth", [("Absence of a tooth", "A:3", ())]),
+        ("absent teeth", [("absent teeth", "A:3", ())]),
+        ("no teeth", [("no teeth", "A:3", ())]),
+        ("teeth: absence", [("teeth: absence", "A:3", ())]),
+    ],
+)
+def test_an_absence_seizure_is_no_absent_seizure(text: str, wanted: list[tuple[str, str, tuple[str, ...]]]) -> None:
+    pairs = [("A:3", "Absent tooth", "No tooth"), ("A:4", "Absent speech", "No speech")]
+    pairs += [("A:5", "Absent reflex", "No reflex"), ("A:6", "Absent pulse", "No pulse")]  # these license the exchange
+    concepts = [("A:1", "Absence seizure", ["T"], None), ("A:2", "Seizure", ["T"], None)]
+    concepts += [(id, name, ["T"], None) for id, name, _ in pairs]
+    synonyms = [(id, other, "exact", "en", False) for id, _, other in pairs]
+    mentions = Linker.build(graph_of(concepts, [*synonyms, ("A:3", "Absence of a tooth", "exact", "en", False)]))(text)
+    assert [(text[m.start : m.end], m.concept_id, m.assertion) for m in mentions] == wanted
