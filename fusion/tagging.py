@@ -9,6 +9,7 @@ from fusion.corpora import Corpus
 from fusion.knowledge import KnowledgeTable
 from fusion.model import DocumentModel, Extra, ModelSettings, TrainingData, fused_encoder
 from kg import Linker
+from kg.assertion import mark_assertions
 from lm.alignment import collate, windows
 from lm.calibration import fit_temperature
 from lm.encoder import Encoder
@@ -52,7 +53,8 @@ class TaggingModel(DocumentModel):
         self, items: Sequence[Document], linked: Sequence[Document], *, with_graph: bool, progress: bool
     ) -> Iterator[Document]:
         found = self._predict(items, self.extras(linked) if with_graph else [], progress)
-        yield from map(self._with_concepts, found, linked)
+        for document in map(self._with_concepts, found, linked):
+            yield replace(document, mentions=mark_assertions(document.text, document.mentions))
 
     def score(self, gold: Sequence[Document], predicted: Sequence[Document]) -> Scores:
         """Strict span precision, recall and F1."""

@@ -13,8 +13,9 @@ from fusion.arms import ARMS, Material
 from fusion.attention import Knowledge
 from fusion.model import FusedModel
 from kg import Linker
+from kg.assertion import mark_assertions
 from loaders.errors import MedgraftError
-from loaders.records import Triple
+from loaders.records import Document, Triple
 from tests.fusion.invented import invented_corpus, invented_graph, invented_names, invented_vectors
 
 NAMES = invented_names(240)
@@ -110,6 +111,13 @@ def test_predicted_mentions_come_with_their_concepts(fused: FusedModel) -> None:
         concepts = {(m.start, m.end): m.concept_id for m in gold}
         for mention in fused(gold.text):
             assert mention.concept_id == concepts[mention.start, mention.end]
+
+
+def test_predicted_mentions_say_that_the_text_negates_them(fused: FusedModel, plain: FusedModel) -> None:
+    for model in (fused, plain):
+        found = [d for d in model.pipe([Document(d.id, f"no {d.text}") for d in CORPUS.test]) if d.mentions]
+        assert found and [d.mentions for d in found] == [mark_assertions(d.text, d.mentions) for d in found]
+        assert sum("negated" in d.mentions[0].assertion for d in found) > len(found) / 2
 
 
 def test_a_saved_model_needs_nothing_else_and_predicts_the_same(fused: FusedModel, tmp_path: Path) -> None:
