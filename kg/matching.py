@@ -179,10 +179,11 @@ def absences(words: Sequence[str]) -> list[int]:
 
     "Absence of a tooth" is an absent tooth. An absence seizure is neither "no seizures" nor "absence of seizures".
     """
-    if "absence" not in words and "Absence" not in words:
+    lower = [word.lower() for word in words]
+    if "absence" not in lower:
         return []
-    following = [*(word.lower() in FUNCTION_WORDS for word in words[1:]), True]
-    return [n for n, word in enumerate(words) if word in ("absence", "Absence") and following[n]]
+    last = [*(word in FUNCTION_WORDS and word != "or" for word in lower[1:]), True]  # "absence or atonic seizures"
+    return [n for n, word in enumerate(lower) if word == "absence" and last[n]]
 
 
 def content_words(text: str) -> list[str]:
