@@ -38,7 +38,6 @@ PAIR_TASKS = ("relations", "qa")
 _LONGEST = {"ner": 256}  # pieces of a window; relations want the document whole
 # Mentions lean on the graph, and questions are so few that their concepts are learnt by heart.
 _DROPOUT = {"ner": {"sentence_dropout": 0.3}, "qa": {"sentence_dropout": 0.5, "vector_dropout": 0.5}}
-_USUAL_DROPOUT = {"sentence_dropout": 0.1, "vector_dropout": 0.0}
 _ITEMS = {"qa": "questions"}
 
 
@@ -179,18 +178,18 @@ def make_ready(model: FusedModel[Any], course: Course) -> None:
 
 
 def dropout_of(task: str, sentence_dropout: float | None, vector_dropout: float | None) -> dict[str, float]:
-    """What is dropped of the knowledge in training: what is asked, or what is usual for the task."""
+    """What is dropped of the knowledge in training, asked for or usual for the task, where the layer's own is not."""
     asked = {"sentence_dropout": sentence_dropout, "vector_dropout": vector_dropout}
-    return _USUAL_DROPOUT | _DROPOUT.get(task, {}) | {k: share for k, share in asked.items() if share is not None}
+    return _DROPOUT.get(task, {}) | {name: share for name, share in asked.items() if share is not None}
 
 
 def described(
     model: FusedModel[Any], corpus: AnyCorpus, encoder: str | Path, course: Course, more: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The plan of the training, for the model's card; `more` is what a teacher or a memory adds to it."""
-    task = model.settings.task
+    """The plan of the training of a model made ready, for its card; `more` is what a teacher or a memory adds to it."""
+    task, layer = model.settings.task, model.attention
     optional = ("link_loss", "link_noise", "without_graph", "attention_dropout")
-    dropped = dropout_of(task, course.sentence_dropout, course.vector_dropout) if model.attention is not None else {}
+    dropped = {} if layer is None else {n: getattr(layer, n) for n in ("sentence_dropout", "vector_dropout")}
     return {
         "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
         f"training {_ITEMS.get(task, 'documents')}": len(corpus.train),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fusion.explanation import Explanation
 
 
+WITHOUT_GRAPH = "f1 without the graph"
 HEADS = ("span", "bio")
 """Spans that may nest and overlap, or flat tags of words; the first is the default."""
 
@@ -82,7 +83,7 @@ class TaggingModel(DocumentModel):
     @property
     def chosen_by(self) -> tuple[str, ...]:
         """With few labels a fused tagger is soon good with its graph, and some epochs later without it too."""
-        return ("f1",) if self.table is None else ("f1", "f1 without the graph")
+        return ("f1",) if self.table is None else ("f1", WITHOUT_GRAPH)
 
     def scorer(self, dev: Sequence[Document]) -> Callable[[], Mapping[str, float]]:
         extras = self.extras(self.link(dev))
@@ -91,7 +92,7 @@ class TaggingModel(DocumentModel):
             scores = evaluate_mentions(dev, self._predict(dev, extras, False))
             found = {"f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
             if self.table is not None:
-                found["f1 without the graph"] = evaluate_mentions(dev, self._predict(dev, [], False)).f1
+                found[WITHOUT_GRAPH] = evaluate_mentions(dev, self._predict(dev, [], False)).f1
             return found
 
         return evaluate

@@ -65,10 +65,10 @@ def test_a_span_head_is_taught_as_tags_are(folder: Path, linker: Linker) -> None
 
 def test_a_student_learns_from_texts_what_only_the_graph_told(teacher: FusedModel[Any], tmp_path: Path) -> None:
     assert teacher.evaluate(CORPUS.test).f1 >= 0.9
-    student = fusion.distill(teacher, CORPUS, TEXTS, out=tmp_path / "student", link_weight=0.5, **SETTINGS)
-    plain = fusion.distill(teacher, CORPUS, label_weight=1.0, hidden_weight=0.0, **SETTINGS)
-    # Seeds 0 to 2: .68, .66 and .88 against .54, .55 and .54, where guessing the type gives about half.
-    assert not student.fused and student.evaluate(CORPUS.test).f1 > plain.evaluate(CORPUS.test).f1 + 0.1
+    longer = SETTINGS | {"epochs": 24}  # after 12 a student is at .66 to .88, by seed
+    student = fusion.distill(teacher, CORPUS, TEXTS, out=tmp_path / "student", link_weight=0.5, **longer)
+    plain = fusion.distill(teacher, CORPUS, label_weight=1.0, hidden_weight=0.0, **longer)
+    assert not student.fused and student.evaluate(CORPUS.test).f1 > plain.evaluate(CORPUS.test).f1 + 0.2
     again = fusion.load(tmp_path / "student", device="cpu")
     assert not again.fused and again.linker is None and not (tmp_path / "student" / "knowledge").exists()
     assert [d.mentions for d in again.pipe(CORPUS.test[:5])] == [d.mentions for d in student.pipe(CORPUS.test[:5])]
