@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 import fusion
 import kg
 from fusion.ablation import _KnownLinks
-from fusion.augmentation import augmented, mixed
+from fusion.augmentation import augmented, generated, mixed
 from fusion.corpora import Corpus
 from fusion.course import PAIR_TASKS
 from fusion.knowledge import KnowledgeTable
@@ -217,7 +217,12 @@ FEW: Figures = {
 }  # fmt: skip
 
 # The ids of the corpus are those of MeSH, which the small graph lacks.
-AUGMENTED = ("none", "swap") if report.small() else ("none", "alias", "sibling", "swap", "replacement")
+WORDED = ("insertion", "deletion", "swap", "replacement")
+AUGMENTED = ("none", "swap") if report.small() else ("none", "alias", "sibling", "facts", *WORDED)
+READ = {5: 2} if report.small() else {5: 32, 25: 12}
+"""By the number of documents: how often each is read, if none is made."""
+WRITTEN = {"Disease": "Disease", "ChemicalEntity": "Chemical"}
+"""Which concepts of the graph facts are written about, and the type of their mentions."""
 
 
 def augmentation(known: Known) -> Figures:
@@ -230,21 +235,18 @@ def augmentation(known: Known) -> Figures:
     train, test = corpus.train, corpus.test[: 10 if report.small() else 150]
     methods = known.chosen(AUGMENTED)
     rows: list[Any] = []
-    for size in (5,) if report.small() else (5, 25):
+    for size, readings in READ.items():
         runs: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
         for seed in range(known.seeds):
             chosen = [train[n] for n in np.random.default_rng(seed).permutation(len(train))[:size]]
             for method in methods:
 
                 def run(
-                    method: str = method, seed: int = seed, chosen: Any = chosen, size: int = size
+                    method: str = method, seed: int = seed, chosen: Any = chosen, whole: int = size * readings
                 ) -> dict[str, Any]:
-                    documents = list(chosen)
-                    if method != "none":
-                        made = augmented(chosen, method, copies=3, graph=known.graph, seed=seed)
-                        documents = mixed(chosen, made, min(1.0, len(made) / len(chosen)), seed=seed)
-                    # The same number of steps with and without: half as many documents are read twice as often.
-                    epochs = (2 if report.small() else 120 // size + 8) * size // len(documents)
+                    documents = _with_made(chosen, method, known, seed)
+                    # As many steps with made documents as without.
+                    epochs = whole // len(documents)
                     part = fusion.Corpus("few", tuple(documents), (), ())
                     own = {**FEW, "epochs": epochs, "seed": seed, "frozen_states": known.states}
                     return tallied(fusion.train("ner", part, encoder=ENCODER, **own), test)
@@ -261,6 +263,17 @@ def augmentation(known: Known) -> Figures:
             rows.append((size, method, f"{100 * ours:.2f} ({100 * spread:.2f})", *shown, f"{seconds:.0f}"))
     report.table("augmentation", ("documents", "method", "F1 (sd)", "gain", "p", "s"), rows)
     return {"rows": rows}
+
+
+def _with_made(chosen: list[Document], method: str, known: Known, seed: int) -> list[Document]:
+    """The documents, and one made by the method for each, or fewer where it can't change them all."""
+    if method == "none":
+        return chosen
+    if method == "facts":
+        made = generated(known.graph, WRITTEN, len(chosen), seed=seed)
+    else:
+        made = augmented(chosen, method, copies=3, graph=known.graph, seed=seed)
+    return mixed(chosen, made, min(1.0, len(made) / len(chosen)), seed=seed)
 
 
 STUDENT: Figures = {**FEW, "epochs": 2}
