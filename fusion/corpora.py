@@ -122,9 +122,11 @@ def find_corpus(name: str, *, download: bool = False) -> Path | None:
     A file may lie there packed as `<name>.gz`.
 
     Raises:
-        MedgraftError: a file differs from the published one, or the download fails.
+        MedgraftError: another name, a file that differs from the published one, or a download that fails.
     """
-    home = HOMES[name]
+    home = HOMES.get(name)
+    if home is None:
+        raise MedgraftError(f"unknown corpus {name!r}; choose {', '.join(HOMES)}")
     for root in _roots():
         folder = root / home.folder
         if all(packed_or_not(folder / file).is_file() for file in home.files):
@@ -136,6 +138,9 @@ def load_corpus(name: str, *, download: bool = False) -> Corpus | None:
     """BC5CDR (`bc5cdr`) or GSC+ (`gsc_plus`, which has no training part); None where `find_corpus` finds none.
 
     Corpora of questions come from `fusion.load_questions`, labelled texts from `fusion.load_labelled`.
+
+    Raises:
+        MedgraftError: another name, a file that differs from the published one, or a download that fails.
     """
     if name in ("pubmedqa", "covid_qa"):
         raise MedgraftError(f"{name} is a corpus of questions; load it with fusion.load_questions")

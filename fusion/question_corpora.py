@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from fusion.corpora import find_corpus, packed_or_not
-from loaders import Document, Question, read_questions
+from loaders import Document, MedgraftError, Question, read_questions
 
 SEED = 0
+NAMES = ("pubmedqa", "covid_qa")
 
 Item = TypeVar("Item", Document, Question)
 
@@ -40,8 +41,10 @@ def load_questions(name: str, *, download: bool = False) -> QuestionCorpus | Non
     None where the files are not at hand and may not be downloaded.
 
     Raises:
-        MedgraftError: a file differs from the published one, or the download fails.
+        MedgraftError: another name, a file that differs from the published one, or a download that fails.
     """
+    if name not in NAMES:
+        raise MedgraftError(f"unknown corpus of questions {name!r}; choose {', '.join(NAMES)}")
     folder = find_corpus(name, download=download)
     if folder is None:
         return None

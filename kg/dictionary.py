@@ -25,7 +25,7 @@ GAP = 10  # what a word that is left out of a mention costs, where a word instea
 _REMEMBERED = 200_000  # words, and keys, of which the answer is kept: a bound for endless streams of text
 _TOKEN = re.compile(r"([^\W_]+)((?:['\u2019]s\b)?)")  # `WORD`, and the possessive that falls away
 _BREAK = re.compile(r"[.,;:!?()\[\]{}]|\n\s*\n")
-_ADJECTIVAL = re.compile(r".{3,}(?:al|ic|ous|ive|ar|ary|ed|oid)")
+_ADJECTIVAL = ("al", "ic", "ous", "ive", "ar", "ary", "ed", "oid")  # endings behind three letters or more
 _PARTICIPLE = ("ed", "oid")
 _MODIFIERS = frozenset(
     "left right both mild severe moderate marked distal proximal first second third fourth fifth".split()
@@ -277,7 +277,7 @@ class Dictionary:
 
     def _form(self, word: str) -> Form:
         lower = word.lower()
-        adjectival = _ADJECTIVAL.fullmatch(lower) is not None
+        adjectival = lower[3:].endswith(_ADJECTIVAL)
         modifier = (adjectival and not lower.endswith(_PARTICIPLE)) or lower in _MODIFIERS
         modifier = modifier or (lower[0].isdigit() and _ORDINAL.fullmatch(lower) is not None)
         content = lower not in FUNCTION_WORDS

@@ -107,9 +107,10 @@ _stemmer = snowballstemmer.stemmer("english")
 @lru_cache(maxsize=200_000)
 def spelling(word: str) -> str:
     """A word in lower case, with plain letters and in one spelling, its plural ending included."""
-    plain = word.translate(_GREEK).lower()
+    plain = word.lower()
     if not plain.isascii():
-        plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
+        plain = unicodedata.normalize("NFKD", word.translate(_GREEK).lower())
+        plain = "".join(c for c in plain if not unicodedata.combining(c))
     plain = _ROMAN.get(plain, plain)
     if _SPELT.search(plain):
         for pattern, instead in _SPELLING:

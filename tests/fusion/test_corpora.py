@@ -4,7 +4,7 @@ import hashlib
 import io
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from fusion import corpora
+from fusion.label_corpora import load_labelled
+from fusion.question_corpora import load_questions
 from loaders.errors import MedgraftError
 
+Load = Callable[[str], object]
 TEXT = b"1|t|Ataxia on phenytoin.\n1|a|It went away.\n1\t0\t6\tAtaxia\tDisease\tD001259\n\n"
 
 
@@ -79,3 +82,10 @@ def test_a_failed_download_says_what_to_do_and_leaves_no_corpus(home: Path) -> N
     with pytest.raises(MedgraftError, match=corpora.DATA_VARIABLE):
         corpora.find_corpus("tiny", download=True)
     assert corpora.find_corpus("tiny") is None
+
+
+@pytest.mark.parametrize("name", ["gsc+", "pgr"])
+@pytest.mark.parametrize("load", [corpora.load_corpus, load_questions, load_labelled])
+def test_a_corpus_that_nobody_knows_is_refused_with_the_names_of_those_that_are(load: Load, name: str) -> None:
+    with pytest.raises(MedgraftError, match=r"unknown corpus .*choose "):
+        load(name)
