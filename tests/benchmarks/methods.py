@@ -53,6 +53,8 @@ class Known:
     arms: tuple[str, ...] = ()
     """Of the parts that are asked for; all by default."""
     seeds: int = len(SEEDS)
+    sizes: tuple[int, ...] = ()
+    """How many documents the augmentation starts from; all of `READ` by default."""
     states: Figures = field(default_factory=dict)
     """What the frozen blocks of the encoder say, for the tasks together."""
 
@@ -116,6 +118,12 @@ def kept(name: str, run: Callable[[], Figures]) -> Figures:
         path.write_text(json.dumps({**figures, "seconds": time.perf_counter() - start}))
     found: Figures = json.loads(path.read_text())
     return found
+
+
+def _kept(name: str) -> dict[int, Figures]:
+    """The figures of all runs of an arm that are there, by seed."""
+    paths = {seed: KEPT / f"{name}-{seed}.json" for seed in range(100)}
+    return {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
 
 
 def remembered(name: str, make: Callable[[], FusedModel[Any]], known: Known | None = None) -> FusedModel[Any]:
@@ -217,63 +225,82 @@ FEW: Figures = {
 }  # fmt: skip
 
 # The ids of the corpus are those of MeSH, which the small graph lacks.
-WORDED = ("insertion", "deletion", "swap", "replacement")
-AUGMENTED = ("none", "swap") if report.small() else ("none", "alias", "sibling", "facts", *WORDED)
-READ = {5: 2} if report.small() else {5: 32, 25: 12}
+METHODS = ("alias", "sibling", "facts", "insertion", "deletion", "swap", "replacement")
+MADE: dict[str, tuple[str, str]] = {
+    "none": ("", ""),
+    **{method: (method, "none") for method in METHODS},
+    "fused": ("", ""),
+    **{f"fused, {method}": (method, "fused") for method in ("alias", "sibling")},
+}
+"""By arm: how documents are made, and the arm without them. The first of each kind makes none."""
+# The ids of the corpus are those of MeSH, which the small graph lacks.
+AUGMENTED = ("none", "swap") if report.small() else tuple(MADE)
+READ = {5: 2} if report.small() else {5: 32, 25: 12, 100: 6}
 """By the number of documents: how often each is read, if none is made."""
 WRITTEN = {"Disease": "Disease", "ChemicalEntity": "Chemical"}
 """Which concepts of the graph facts are written about, and the type of their mentions."""
 
 
 def augmentation(known: Known) -> Figures:
-    """Strict F1 of plain NER on BC5CDR at few labels, with one made document for each real one by each method.
+    """Strict F1 of NER on BC5CDR at few labels, plain or fused, with one made document for each real one.
 
     The last epoch is taken, so that no more labels are needed than those to train on.
     """
     corpus = fusion.load_corpus("bc5cdr")
     assert corpus is not None, "set MEDGRAFT_DATA"
     train, test = corpus.train, corpus.test[: 10 if report.small() else 150]
-    methods = known.chosen(AUGMENTED)
-    rows: list[Any] = []
-    for size, readings in READ.items():
-        runs: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
+    for size in known.sizes or READ:
         for seed in range(known.seeds):
             chosen = [train[n] for n in np.random.default_rng(seed).permutation(len(train))[:size]]
-            for method in methods:
+            for arm in known.chosen(AUGMENTED):
 
-                def run(
-                    method: str = method, seed: int = seed, chosen: Any = chosen, whole: int = size * readings
-                ) -> dict[str, Any]:
-                    documents = _with_made(chosen, method, known, seed)
+                def run(arm: str = arm, seed: int = seed, chosen: Any = chosen) -> Figures:
+                    documents = _with_made(chosen, MADE[arm][0], known, seed)
                     # As many steps with made documents as without.
-                    epochs = whole // len(documents)
-                    part = fusion.Corpus("few", tuple(documents), (), ())
+                    epochs = len(chosen) * READ[len(chosen)] // len(documents)
+                    given: Figures = {"knowledge": known.table, "linker": known.linker} if "fused" in arm else {}
                     own = {**FEW, "epochs": epochs, "seed": seed, "frozen_states": known.states}
-                    return tallied(fusion.train("ner", part, encoder=ENCODER, **own), test)
+                    part = fusion.Corpus("few", tuple(documents), (), ())
+                    return _scored(fusion.train("ner", part, encoder=ENCODER, **given, **own), test)
 
-                runs[method].append(kept(f"augmentation-{size}-{method}-{seed}", run))
-        answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in test]
-        like = set_tally(answers, answers)
-        base = restored(like, runs["none"])
-        for method in methods:
-            ours, _, gap, p = against(restored(like, runs[method]), base, "f1")
-            spread = float(np.std([run["values"]["f1"] for run in runs[method]], ddof=1))
-            seconds = np.median([run["seconds"] for run in runs[method]])
-            shown = ("", "") if method == "none" else (f"{100 * gap:+.2f}", f"{p:.4f}")
-            rows.append((size, method, f"{100 * ours:.2f} ({100 * spread:.2f})", *shown, f"{seconds:.0f}"))
-    report.table("augmentation", ("documents", "method", "F1 (sd)", "gain", "p", "s"), rows)
-    return {"rows": rows}
+                kept(f"augmentation-{size}-{arm}-{seed}", run)
+    return _augmented(test)
 
 
 def _with_made(chosen: list[Document], method: str, known: Known, seed: int) -> list[Document]:
     """The documents, and one made by the method for each, or fewer where it can't change them all."""
-    if method == "none":
+    if not method:
         return chosen
     if method == "facts":
         made = generated(known.graph, WRITTEN, len(chosen), seed=seed)
     else:
         made = augmented(chosen, method, copies=3, graph=known.graph, seed=seed)
     return mixed(chosen, made, min(1.0, len(made) / len(chosen)), seed=seed)
+
+
+def _augmented(gold: Any) -> Figures:
+    """The table of what is there: each arm against the one without made documents, on the seeds that both have."""
+    answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in gold]
+    like = set_tally(answers, answers)
+    rows, figures = [], {}
+    for size in READ:
+        for arm, (method, base) in MADE.items():
+            found, theirs = (_kept(f"augmentation-{size}-{name}") for name in (arm, base or arm))
+            seeds = sorted(found.keys() & theirs.keys())
+            if not seeds:
+                continue
+            each = [100 * found[seed]["values"]["f1"] for seed in seeds]
+            shown = ("", "", "")
+            if method:
+                sides = (restored(like, [runs[seed] for seed in seeds]) for runs in (found, theirs))
+                _, _, gap, p = against(*sides, "f1")
+                gaps = [f1 - 100 * theirs[seed]["values"]["f1"] for f1, seed in zip(each, seeds, strict=True)]
+                shown = (f"{100 * gap:+.2f}", " ".join(f"{one:+.1f}" for one in gaps), f"{p:.4f}")
+            spread = f" ({np.std(each, ddof=1):.2f})" if len(each) > 1 else ""
+            rows.append((size, arm, len(seeds), f"{np.mean(each):.2f}{spread}", *shown))
+            figures[f"{arm}, {size} documents"] = each
+    report.table("augmentation", ("documents", "made", "seeds", "F1 (sd)", "gain", "by seed", "p"), rows)
+    return figures
 
 
 STUDENT: Figures = {**FEW, "epochs": 2}
@@ -365,8 +392,7 @@ def _distilled(gold: Any) -> Figures:
     like = set_tally(answers, answers)
     runs: dict[str, dict[int, Figures]] = {}
     for arm in ARMS:
-        paths = {seed: KEPT / f"distillation-{arm}-{seed}.json" for seed in SEEDS}
-        runs[arm] = {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
+        runs[arm] = _kept(f"distillation-{arm}")
     rows, figures = [], {}
     for arm, found in runs.items():
         seeds = sorted(found.keys() & runs["plain"].keys() & runs["teacher"].keys())
@@ -640,8 +666,7 @@ def _shared(corpora: Figures) -> Figures:
     """The table of what is there: per task the mean over the seeds, and the difference from the task alone."""
     runs: dict[str, dict[int, Figures]] = {}
     for arm in SCHEMES:
-        paths = {seed: KEPT / f"multitask-{arm}-{seed}.json" for seed in range(100)}
-        runs[arm] = {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
+        runs[arm] = _kept(f"multitask-{arm}")
     figures: Figures = {}
     rows = []
     for arm, found in runs.items():
@@ -696,10 +721,14 @@ def main() -> None:
     arms = dict.fromkeys((*ARMS, *REMEMBERING, *AUGMENTED, *WAYS, *SCHEMES))
     parser.add_argument("--arm", action="append", choices=arms, default=[], help="of a part; all by default")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="that are run, from 0 on")
+    parser.add_argument("--documents", type=int, action="append", choices=READ, default=[], help="of augmentation")
     given = parser.parse_args()
     torch.set_num_threads(1)
     known = Known(
-        {name: getattr(given, name) for name in ("graph", "embeddings", "linker")}, tuple(given.arm), given.seeds
+        {name: getattr(given, name) for name in ("graph", "embeddings", "linker")},
+        tuple(given.arm),
+        given.seeds,
+        tuple(given.documents),
     )
     figures: Figures = {}
     for name in given.parts or PARTS:
