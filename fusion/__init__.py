@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusion.attention import Knowledge, KnowledgeAttention
+    from fusion.augmentation import augment
     from fusion.classification import ClassificationModel
     from fusion.confidence import Reliability, reliability
     from fusion.context import EncoderContext
@@ -60,6 +61,7 @@ __all__ = [
     "Search",
     "SwapReport",
     "TaggingModel",
+    "augment",
     "build_memory",
     "compare_models",
     "display",
@@ -110,6 +112,7 @@ _HOMES = {
     "Search": "searching",
     "SwapReport": "swapping",
     "TaggingModel": "tagging",
+    "augment": "augmentation",
     "build_memory": "memory_entries",
     "compare_models": "evaluation",
     "display": "rendering",

@@ -4,9 +4,10 @@ Word by word (Wei and Zou, EMNLP 2019): words outside of mentions are inserted, 
 of the same corpus. By the graph: a mention becomes another alias of its concept, or a sibling of its concept (same
 parent and type), whose id it then carries, throughout the document and its relations. By a parse: active and passive,
 phrases at the front or at the end of their sentence (`fusion.syntax`). `generated` makes sentences from facts; `mixed`
-adds as many generated documents as asked for to the real ones.
+adds as many generated documents as asked for to the real ones. `augment` does all of it for a corpus.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fusion.corpora import Corpus
 from fusion.edits import Edit, edited, free_words
 from fusion.knowledge import GraphTables
 from fusion.syntax import Parse, Parts, replaced, rewritings
@@ -79,6 +81,49 @@ class Aliases:
         around = dict.fromkeys(child for parent in parents.get(concept, ()) for child in children.get(parent, ()))
         type = self.types.get(concept)
         return [id for id in around if id != concept and self.types.get(id) == type and self.names.get(id)]
+
+
+def augment(
+    corpus: Corpus,
+    methods: str | Sequence[str] = "alias",
+    graph: GraphTables | None = None,
+    *,
+    ratio: float = 1.0,
+    rate: float = 0.1,
+    types: Mapping[str, str] | None = None,
+    parse: Parse | None = None,
+    seed: int = 0,
+) -> Corpus:
+    """The corpus with made documents among those to train on; its development and test part stay.
+
+    Args:
+        corpus: annotated.
+        methods: one or several of `METHODS`; each makes as many, of which those that are kept are drawn.
+        graph: for `alias`, `sibling` and `facts`: whose ids the mentions carry.
+        ratio: made documents for each real one; fewer where a method cannot change enough of them.
+        rate: share of the words outside of mentions that a word method changes.
+        types: for `facts`: from types of concepts in the graph to types of mentions in the corpus.
+        parse: for `syntax`: see `augmented`.
+        seed: of everything random.
+
+    Raises:
+        MedgraftError: as `augmented` and `generated` do.
+    """
+    real, names = corpus.train, [methods] if isinstance(methods, str) else list(methods)
+    if not real:
+        raise MedgraftError(f"there is nothing to augment: {corpus.name} has no document to train on")
+    wanted = round(ratio * len(real))
+    made: list[Document] = []
+    for name in names:
+        if name == "facts":
+            made += generated(_given(graph, name), types or {}, wanted, seed=seed)
+        else:
+            # More copies than asked for: not every document can be changed each time.
+            copies = 2 * math.ceil(ratio) + 1
+            made += augmented(real, name, copies=copies, rate=rate, graph=graph, parse=parse, seed=seed)
+    together = mixed(real, made, min(ratio, len(made) / len(real)), seed=seed)
+    name = f"{corpus.name}, {len(together) - len(real)} more by {', '.join(names)}"
+    return replace(corpus, name=name, train=tuple(together))
 
 
 def augmented(
@@ -252,11 +297,9 @@ def _swaps(document: Document, words: list[tuple[int, int]], count: int, generat
 
 
 def _concepts(method: str, documents: Sequence[Document], graph: GraphTables | None) -> Change:
-    if graph is None:
-        raise MedgraftError(f"the method {method} takes its words from a graph; give one")
+    known = Aliases(_given(graph, method))
     if method == "sibling" and any(document.labels for document in documents):
         raise MedgraftError("a sibling may not deserve the label of the text; use alias for classification")
-    known = Aliases(graph)
     if not any(m.concept_id in known.types for document in documents for m in document.mentions):
         raise MedgraftError("no mention carries the id of a concept of this graph; use the graph of the corpus's ids")
 
@@ -289,6 +332,12 @@ def _concepts(method: str, documents: Sequence[Document], graph: GraphTables | N
         return replace(changed, mentions=mentions, relations=relations)
 
     return change
+
+
+def _given(graph: GraphTables | None, method: str) -> GraphTables:
+    if graph is None:
+        raise MedgraftError(f"the method {method} takes its words from a graph; give one")
+    return graph
 
 
 def _entangled(document: Document, concept: str) -> bool:

@@ -143,7 +143,9 @@ def augment(
     Example: medgraft augment train.txt --graph graphs/mesh --method alias,sibling --ratio 1 --out more.txt
     """
     import kg
-    from fusion.augmentation import METHODS, augmented, generated, mixed
+    from fusion.augmentation import METHODS
+    from fusion.augmentation import augment as augment_corpus
+    from fusion.corpora import Corpus
     from kg.linking_pipe import load_parser
     from loaders import read_corpus, write_pubtator
 
@@ -155,25 +157,26 @@ def augment(
         raise MedgraftError("the methods alias, sibling and facts take their words from a graph; give --graph")
     if parser is None and "syntax" in methods:
         raise MedgraftError("the method syntax needs a spaCy model with a parser; give --parser, e.g. en_core_web_sm")
-    parse = None if parser is None else load_parser(parser)
-    real = list(read_corpus(corpus))
-    known = None if graph is None else kg.connect(graph)
-    copies = max(1, -(-round(ratio * len(real)) // max(len(real), 1)))
-    made, counts = [], {}
-    for name in methods:
-        if name == "facts" and known is not None:
-            types = dict(pair.split("=", 1) for pair in type or () if "=" in pair)
-            found = generated(known, types, round(ratio * len(real)), seed=seed)
-        else:
-            found = augmented(real, name, copies=copies, rate=rate, graph=known, parse=parse, seed=seed)
-        made += found
-        counts[name] = len(found)
-    together = mixed(real, made, ratio, seed=seed)
+    if wrong := [pair for pair in type or () if "=" not in pair]:
+        raise MedgraftError(f"--type {wrong[0]} names one type only; give GRAPH_TYPE=CORPUS_TYPE")
+    real = tuple(read_corpus(corpus))
+    together = augment_corpus(
+        Corpus(corpus.name, real, (), ()),
+        methods,
+        None if graph is None else kg.connect(graph),
+        ratio=ratio,
+        rate=rate,
+        types=dict(pair.split("=", 1) for pair in type or ()),
+        parse=None if parser is None else load_parser(parser),
+        seed=seed,
+    ).train
     aside = out.with_name(f".{out.name}.part")
     with aside.open("w", encoding="utf-8") as file:
         write_pubtator(together, file)
     aside.replace(out)
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "documents": len(together), "real": len(real), "made": counts}))
+        made = len(together) - len(real)
+        typer.echo(json.dumps({"out": str(out), "documents": len(together), "real": len(real), "made": made}))
     else:
-        typer.echo(f"{out}: {len(together)} documents, {len(real)} of them real")
+        short = "" if len(together) >= round((1 + ratio) * len(real)) else "; no more of them could be changed"
+        typer.echo(f"{out}: {len(together)} documents, {len(real)} of them real{short}")

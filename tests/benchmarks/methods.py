@@ -25,7 +25,6 @@ from safetensors.torch import load_file, save_file
 import fusion
 import kg
 from fusion.ablation import _KnownLinks
-from fusion.augmentation import augmented, generated, mixed
 from fusion.corpora import Corpus
 from fusion.course import PAIR_TASKS
 from fusion.knowledge import KnowledgeTable
@@ -251,31 +250,21 @@ def augmentation(known: Known) -> Figures:
     train, test = corpus.train, corpus.test[: 10 if report.small() else 150]
     for size in known.sizes or READ:
         for seed in range(known.seeds):
-            chosen = [train[n] for n in np.random.default_rng(seed).permutation(len(train))[:size]]
+            chosen = tuple(train[n] for n in np.random.default_rng(seed).permutation(len(train))[:size])
             for arm in known.chosen(AUGMENTED):
 
                 def run(arm: str = arm, seed: int = seed, chosen: Any = chosen) -> Figures:
-                    documents = _with_made(chosen, MADE[arm][0], known, seed)
+                    part = fusion.Corpus("few", chosen, (), ())
+                    if method := MADE[arm][0]:
+                        part = fusion.augment(part, method, known.graph, types=WRITTEN, seed=seed)
                     # As many steps with made documents as without.
-                    epochs = len(chosen) * READ[len(chosen)] // len(documents)
+                    epochs = len(chosen) * READ[len(chosen)] // len(part.train)
                     given: Figures = {"knowledge": known.table, "linker": known.linker} if "fused" in arm else {}
                     own = {**FEW, "epochs": epochs, "seed": seed, "frozen_states": known.states}
-                    part = fusion.Corpus("few", tuple(documents), (), ())
                     return _scored(fusion.train("ner", part, encoder=ENCODER, **given, **own), test)
 
                 kept(f"augmentation-{size}-{arm}-{seed}", run)
     return _augmented(test)
-
-
-def _with_made(chosen: list[Document], method: str, known: Known, seed: int) -> list[Document]:
-    """The documents, and one made by the method for each, or fewer where it can't change them all."""
-    if not method:
-        return chosen
-    if method == "facts":
-        made = generated(known.graph, WRITTEN, len(chosen), seed=seed)
-    else:
-        made = augmented(chosen, method, copies=3, graph=known.graph, seed=seed)
-    return mixed(chosen, made, min(1.0, len(made) / len(chosen)), seed=seed)
 
 
 def _augmented(gold: Any) -> Figures:

@@ -1,5 +1,6 @@
 """Augmented documents: every mention still covers its words, ids follow the words, relations follow the ids."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kg
-from fusion.augmentation import METHODS, WORD_METHODS, Aliases, augmented, generated, mixed
+from fusion.augmentation import METHODS, WORD_METHODS, Aliases, augment, augmented, generated, mixed
+from fusion.corpora import Corpus
 from fusion.edits import Edit, edited, free_words
 from loaders import read_corpus
 from loaders.errors import MedgraftError
@@ -118,6 +120,24 @@ def test_the_ratio_is_exact_and_seeded() -> None:
         mixed(real, made, 2)
 
 
+def test_a_corpus_gets_more_to_train_on_and_the_same_to_be_tested_on(graph: kg.Graph) -> None:
+    known = Aliases(graph)
+    concept = next(id for id in known.names if len(known.names[id]) > 1 and known.siblings(id))
+    name = known.names[concept][0]
+    document = Document("d", f"He had {name} .", (Mention(7, 7 + len(name), "T", concept),))
+    corpus = Corpus("few", (document,) * 20, (document,), (document,) * 2)
+    more = augment(corpus, ["alias", "sibling"], graph, ratio=0.5)
+    assert (more.dev, more.test) == (corpus.dev, corpus.test)
+    assert len(more.train) == 30 and more.train.count(document) == 20
+    assert "10 more by alias, sibling" in more.name
+    # A method that changes a document in one of two times still gives one for each.
+    assert len(augment(corpus, "sibling", graph).train) == 40
+    fact = augment(corpus, "facts", graph, types={type: "T" for type in known.types.values()})
+    assert len(fact.train) == 40
+    unchangeable = replace(corpus, train=(document, *[replace(document, mentions=())] * 9))
+    assert 10 < len(augment(unchangeable, "alias", graph).train) < 20
+
+
 def test_bad_input_is_named(graph: kg.Graph) -> None:
     document = Document("d", "a b c", (Mention(0, 1, "T", "Z:1"),))
     for call, needle in (
@@ -128,6 +148,7 @@ def test_bad_input_is_named(graph: kg.Graph) -> None:
         (lambda: augmented([document], "alias", graph=graph), "no mention carries the id"),
         (lambda: augmented([Document("d", "a", labels=(Label("x"),))], "sibling", graph=graph), "may not deserve"),
         (lambda: generated(graph, {"nothing": "T"}, 1), "no fact between"),
+        (lambda: augment(Corpus("none", (), (), ()), "facts", graph), "none has no document"),
     ):
         with pytest.raises(MedgraftError, match=needle):
             call()
@@ -141,3 +162,9 @@ def test_the_command(tiny_graph: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert len(list(read_corpus(out))) == 3
     code, _, err = run(capsys, "augment", corpus, "--out", out, "--method", "alias")
     assert code == 1 and "--graph" in err
+    code, _, err = run(
+        capsys, "augment", corpus, "--out", out, "--method", "facts", "--graph", tiny_graph, "--type", "X"
+    )
+    assert code == 1 and "GRAPH_TYPE=CORPUS_TYPE" in err
+    code, said, _ = run(capsys, "augment", corpus, "--out", out, "--graph", tiny_graph, "--ratio", "3")
+    assert code == 0 and "of them real" in said
