@@ -399,7 +399,7 @@ def _distilled(gold: Any) -> Figures:
     return figures
 
 
-REMEMBERING = ("plain", "memory", "shuffled memory", "true", "memory+true")
+REMEMBERING = ("plain", "memory", "shuffled memory", "true", "memory+true", "shuffled memory+true")
 
 
 def memory(known: Known) -> Figures:
@@ -430,27 +430,33 @@ def memory(known: Known) -> Figures:
                 return {**_scored(model, gold), "cpu seconds": spent}
 
             kept(f"memory-{arm}-{seed}", run)
+    return _remembering(gold)
+
+
+def _remembering(gold: Any) -> Figures:
+    """The table of what is there: each arm against plain, the fused one, and itself with the memory's slots shuffled."""
     answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in gold]
     like = set_tally(answers, answers)
-    runs = {
-        arm: [json.loads((KEPT / f"memory-{arm}-{seed}.json").read_text()) for seed in range(known.seeds)]
-        for arm in known.chosen(REMEMBERING)
-    }
+    runs = {arm: _kept(f"memory-{arm}") for arm in REMEMBERING}
     rows, figures = [], {}
-    for arm in runs:
-        shown, each = [], [run["values"]["f1"] for run in runs[arm]]
+    for arm, found in runs.items():
+        if not found:
+            continue
+        each = [run["values"]["f1"] for run in found.values()]
         figures[arm] = {"f1": each}
-        for base in ("plain", "shuffled memory", "true"):
-            if base not in runs:
+        shown = []
+        for base in ("plain", "true", f"shuffled {arm}"):
+            seeds = sorted(found.keys() & runs.get(base, {}).keys())
+            if not seeds or base == arm:
                 shown.append("")
                 continue
-            _, _, gap, p = against(restored(like, runs[arm]), restored(like, runs[base]), "f1")
+            _, _, gap, p = against(*(restored(like, [side[s] for s in seeds]) for side in (found, runs[base])), "f1")
             figures[arm][f"against {base}"] = (gap, p)
-            shown.append("" if arm == base else f"{100 * gap:+.2f}, p {p:.4f}")
-        spent = [run["cpu seconds"] for run in runs[arm] if run["cpu seconds"]]
+            shown.append(f"{100 * gap:+.2f}, p {p:.4f}")
+        spent = [run["cpu seconds"] for run in found.values() if run["cpu seconds"]]
         shown.append(f"{np.median(spent):.0f}" if spent else "")
-        rows.append((arm, f"{100 * np.mean(each):.2f} ({100 * np.std(each, ddof=1):.2f})", *shown))
-    report.table("memory", ("arm", "F1 (sd)", "- plain", "- shuffled memory", "- true", "s"), rows)
+        rows.append((arm, len(each), f"{100 * np.mean(each):.2f} ({100 * np.std(each, ddof=1):.2f})", *shown))
+    report.table("memory", ("arm", "seeds", "F1 (sd)", "- plain", "- true", "- shuffled", "CPU s"), rows)
     return figures
 
 
