@@ -36,8 +36,10 @@ PAIR_TASKS = ("relations", "qa")
 """Whose models look up the facts between two concepts."""
 
 _LONGEST = {"ner": 256}  # pieces of a window; relations want the document whole
-# Mentions lean on the graph, and questions are so few that their concepts are learnt by heart.
-_DROPOUT = {"ner": {"sentence_dropout": 0.3}, "qa": {"sentence_dropout": 0.5, "vector_dropout": 0.5}}
+# Shares of windows without their knowledge, and of concepts known by their type alone. Mentions lean on the graph;
+# questions are so few that their concepts are learnt by heart, and so are those of pairs: what the graph says of a pair
+# are the facts between its concepts, which do without the attention.
+_DROPOUT = {"ner": (0.3, 0.0), "relations": (1.0, 0.0), "qa": (0.5, 0.5), "classification": (0.1, 0.0)}
 _ITEMS = {"qa": "questions"}
 
 
@@ -170,26 +172,33 @@ def make_ready(model: FusedModel[Any], course: Course) -> None:
     model.precision = course.precision
     if model.attention is not None:
         model.attention.link_noise = course.link_noise
-        for name, share in dropout_of(model.settings.task, course.sentence_dropout, course.vector_dropout).items():
-            setattr(model.attention, name, share)
+        dropped = dropout_of(model.settings.task, course.sentence_dropout, course.vector_dropout)
+        if course.link_loss and dropped["sentence_dropout"] == 1:
+            raise MedgraftError(
+                "the linking loss teaches the knowledge attention, but at a sentence dropout of 1, the usual one for "
+                "relations, that reads no window with its knowledge; give less, such as 0.1"
+            )
     model.network.to(resolve_device(course.device))
     if model.memory is not None:
         model.memory.reader.to(resolve_device(course.device))
 
 
 def dropout_of(task: str, sentence_dropout: float | None, vector_dropout: float | None) -> dict[str, float]:
-    """What is dropped of the knowledge in training, asked for or usual for the task, where the layer's own is not."""
-    asked = {"sentence_dropout": sentence_dropout, "vector_dropout": vector_dropout}
-    return _DROPOUT.get(task, {}) | {name: share for name, share in asked.items() if share is not None}
+    """What is dropped of the knowledge in training: as asked for, or as is usual for the task."""
+    usual = _DROPOUT[task]
+    return {
+        "sentence_dropout": usual[0] if sentence_dropout is None else sentence_dropout,
+        "vector_dropout": usual[1] if vector_dropout is None else vector_dropout,
+    }
 
 
 def described(
     model: FusedModel[Any], corpus: AnyCorpus, encoder: str | Path, course: Course, more: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The plan of the training of a model made ready, for its card; `more` is what a teacher or a memory adds to it."""
-    task, layer = model.settings.task, model.attention
+    task = model.settings.task
     optional = ("link_loss", "link_noise", "without_graph", "attention_dropout")
-    dropped = {} if layer is None else {n: getattr(layer, n) for n in ("sentence_dropout", "vector_dropout")}
+    dropped = {} if model.attention is None else dropout_of(task, course.sentence_dropout, course.vector_dropout)
     return {
         "corpus": corpus.name + (" (silver labels)" if corpus.silver else ""),
         f"training {_ITEMS.get(task, 'documents')}": len(corpus.train),
@@ -226,13 +235,33 @@ def learning_rates(model: FusedModel[Any], course: Course) -> dict[str, float]:
 
 
 @contextmanager
-def further_losses(model: FusedModel[Any], course: Course) -> Iterator[None]:
-    """Inside, the network's training loss has the parts that are not the task's own."""
+def as_in_training(model: FusedModel[Any], course: Course) -> Iterator[None]:
+    """Inside, the network's training loss has the parts that are not the task's own, and drops as much as it should."""
     with (
+        _dropping(model, dropout_of(model.settings.task, course.sentence_dropout, course.vector_dropout)),
         loss_without_graph(model.network, course.without_graph),
         _linking_loss(model.network, model.attention, course.link_loss),
     ):
         yield
+
+
+@contextmanager
+def _dropping(model: FusedModel[Any], shares: Mapping[str, float]) -> Iterator[None]:
+    """Inside, the knowledge attention drops these shares for this model, whichever other tasks' models have it too."""
+    layer = model.attention
+    if layer is None:
+        yield
+        return
+
+    def drop(*_: object) -> None:
+        for name, share in shares.items():
+            setattr(layer, name, share)
+
+    hook = model.network.register_forward_pre_hook(drop)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def thawing(encoders: Sequence[Encoder], course: Course) -> Callable[[int], None] | None:

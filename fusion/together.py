@@ -13,13 +13,14 @@ from fusion.course import (
     AnyCorpus,
     Course,
     adapt,
+    as_in_training,
     best_scores,
     check_task,
     checkpoints,
     decisive,
     described,
+    dropout_of,
     finish,
-    further_losses,
     knowledge_table,
     learning_rates,
     make_ready,
@@ -105,7 +106,9 @@ def train_together(
     loaded = Encoder.load(encoder)
     extra = {"experts": experts} if sharing == "experts" else {}
     wanted = {task: model_settings(task, loaded, courses[task], {**asked[task], **extra}) for task in corpora}
-    if sharing != "private-fusion":  # then the knowledge attention is of one shape for all
+    if sharing != "private-fusion":
+        # The knowledge attention acts on every task, so none may be trained without it, and is of one shape for all.
+        courses = {task: _attending(task, c) for task, c in courses.items()}
         ends = any(settings.mark_ends for settings in wanted.values())
         wanted = {task: replace(settings, mark_ends=ends) for task, settings in wanted.items()}
     models = make_sharing(sharing, loaded, wanted, {t: table_for(t in pairs, table) for t in corpora}, linker)
@@ -127,7 +130,7 @@ def train_together(
         folder = checkpoints(Path(out), scheme, *(decisive(models[t], c, plans[t]) for t, c in corpora.items()))
     with ExitStack() as stack:
         for task, model in models.items():
-            stack.enter_context(further_losses(model, courses[task]))
+            stack.enter_context(as_in_training(model, courses[task]))
         data = {task: _training_data(task, models[task], corpus) for task, corpus in corpora.items()}
         examples, collate = joint_data(list(data.values()))
         history = fit(
@@ -184,6 +187,12 @@ def _courses(
         )
     plain = replace(course, head=HEADS[0])
     return {task: replace(course if task == "ner" else plain, **own.get(task, {})) for task in corpora}
+
+
+def _attending(task: str, course: Course) -> Course:
+    """With windows that are read with their knowledge, though for the task alone it be usual that none is."""
+    without = course.sentence_dropout is None and dropout_of(task, None, None)["sentence_dropout"] == 1
+    return replace(course, sentence_dropout=0.1) if without else course
 
 
 def _asked(task: str, corpus: AnyCorpus, course: Course) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from fusion.course import (
     PAIR_TASKS,
     Course,
     adapt,
+    as_in_training,
     best_scores,
     check_task,
     checkpoints,
     decisive,
     described,
     finish,
-    further_losses,
     knowledge_table,
     learning_rates,
     make_ready,
@@ -125,7 +125,9 @@ def train(
         link_noise: share of the mentions that get the candidates of another one in training, with NIL as the right
             answer.
         sentence_dropout: share of the windows that are read without their knowledge in training, so that the model can
-            do without it; 0.3 for ner by default, 0.5 for qa, else 0.1. With more of it, train longer.
+            do without it; 0.3 for ner by default, 0.5 for qa, 0.1 for classification. With more of it, train longer.
+            1 for relations: there the graph speaks through the facts between two concepts, and attending to the
+            concepts themselves made it worse; give less for a graph that has no such facts.
         vector_dropout: share of the concepts of a batch that are known by their type alone in training; 0.5 for qa by
             default, else none.
         without_graph: share of the training loss that is taken with the graph removed, in a second reading of each
@@ -177,7 +179,7 @@ def train(
     more |= {} if memory is None else {"memory": memory.counts, "memory digest": memory.digest()[:12]}
     plan = described(model, corpus, encoder, course, more)
     folder = None if out is None else checkpoints(Path(out), *decisive(model, corpus, plan))
-    with further_losses(model, course), taught(model, lesson):
+    with as_in_training(model, course), taught(model, lesson):
         data = model.training_data(corpus.train) if lesson is None else lesson.training_data(model, corpus.train)
         history = fit(
             model.network,

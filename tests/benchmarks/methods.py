@@ -434,7 +434,7 @@ def memory(known: Known) -> Figures:
 
 
 def _remembering(gold: Any) -> Figures:
-    """The table of what is there: each arm against plain, the fused one, and itself with the memory's slots shuffled."""
+    """The table of what is there: each arm against plain, the fused one, and itself with its slots shuffled."""
     answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in gold]
     like = set_tally(answers, answers)
     runs = {arm: _kept(f"memory-{arm}") for arm in REMEMBERING}

@@ -165,3 +165,16 @@ def test_rewired_facts_are_others(fused: RelationModel, folder: Path, linker: Li
     assert len(rewired.facts.keys) == len(fused.table.facts.keys)
     assert not torch.equal(rewired.facts.keys, fused.table.facts.keys)
     assert not torch.equal(rewired.neighbours, fused.table.neighbours)
+
+
+def test_relations_hear_of_the_facts_alone_unless_the_attention_is_asked_for(
+    fused: RelationModel, folder: Path, linker: Linker
+) -> None:
+    assert fused.attention is not None and not fused.attention.output.weight.any()
+    assert fused.network.facts is not None and fused.network.facts.weights.weight.any()
+    few = replace(CORPUS, train=CORPUS.train[:16])
+    given: dict[str, Any] = {**SETTINGS, "epochs": 1, "encoder": folder}
+    both = fusion.train("relations", few, GRAPH, VECTORS, linker, sentence_dropout=0.1, **given)
+    assert both.attention is not None and both.attention.output.weight.any()
+    with pytest.raises(MedgraftError, match="linking loss teaches the knowledge attention"):
+        fusion.train("relations", few, GRAPH, VECTORS, linker, link_loss=0.1, **given)

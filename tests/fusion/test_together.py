@@ -12,7 +12,7 @@ import torch
 
 import fusion
 from fusion.attention import Knowledge
-from fusion.course import Course
+from fusion.course import Course, as_in_training
 from fusion.model import FusedModel
 from fusion.sharing import SHARING
 from kg import Linker
@@ -85,6 +85,22 @@ def test_every_model_stands_by_itself_afterwards(sharing: str, folder: Path, lin
         assert isinstance(first, GatedEncoder) and isinstance(second, GatedEncoder)
         assert first.experts is second.experts and bool(first.experts.up.detach().any())
         assert not torch.equal(first.gate.weight, second.gate.weight)
+
+
+def test_a_shared_attention_drops_for_each_task_what_is_usual_there(folder: Path, linker: Linker) -> None:
+    models = together(folder, linker, "ner", "relations", "qa", sharing="hard", epochs=1)
+    with as_in_training(models["ner"], Course()), as_in_training(models["qa"], Course()):
+        for task, share in (("ner", 0.3), ("qa", 0.5), ("ner", 0.3)):
+            data = models[task].training_data(CORPORA[task].train[:2])
+            models[task].network(data.collate(data.examples))
+            assert models["ner"].attention is not None and models["ner"].attention.sentence_dropout == share
+    # Alone, relations do without the attention; a shared one acts on them too, so they are trained with it.
+    assert models["relations"].training["sentence dropout"] == 0.1
+    private = together(folder, linker, "ner", "relations", epochs=1)
+    assert private["relations"].training["sentence dropout"] == 1.0
+    for task, trained in (("ner", True), ("relations", False)):
+        layer = private[task].attention
+        assert layer is not None and bool(layer.marks.weight.any()) == bool(layer.output.weight.any()) == trained
 
 
 def test_the_kept_epoch_has_the_best_mean(folder: Path) -> None:
