@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kg.snapshot import HIERARCHY
 from lm.relations import DIRECT
 from lm.training import isolated_seed
-from loaders.records import Triple
+from loaders.records import Concept, Triple
 
 PREFIX = "facts."
 _NEAR = 32  # hierarchical neighbours of a concept that are looked at; of a hub all facts would be near
@@ -211,6 +211,38 @@ def codes_tensor(facts: Sequence[Sequence[PairFact]]) -> dict[str, Tensor]:
         return {}
     rows = [[fact.code for fact in some] + [-1] * (width - len(some)) for some in facts]
     return {f"{PREFIX}codes": torch.tensor(rows, dtype=torch.long)}
+
+
+def fact_places(
+    batch: Mapping[str, Tensor],
+    facts: Sequence[Sequence[PairFact]],
+    ids: Sequence[str],
+    names: Sequence[str],
+    relations: Sequence[str],
+) -> dict[Triple, Tensor]:
+    """Where each fact stands among the codes (P, F) of a batch of pairs with these facts."""
+    codes = batch.get(f"{PREFIX}codes")
+    places: dict[Triple, Tensor] = {}
+    if codes is not None:
+        for row, some in enumerate(facts):
+            for column, fact in enumerate(some):
+                triple = as_triple(fact, ids, names, relations)
+                places.setdefault(triple, torch.zeros_like(codes, dtype=torch.bool))[row, column] = True
+    return places
+
+
+def places_of(thing: Concept | Triple | None, places: Mapping[Triple, Tensor]) -> list[Tensor]:
+    """Of a fact its own places, of a concept those of the facts that name it."""
+    if isinstance(thing, Concept):
+        return [there for fact, there in places.items() if thing.id in (fact.head, fact.tail)]
+    return [places[thing]] if thing is not None and thing in places else []
+
+
+def without_facts(batch: dict[str, Tensor], places: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The batch without the facts in these places."""
+    if not places:
+        return batch
+    return batch | {f"{PREFIX}codes": batch[f"{PREFIX}codes"].masked_fill(torch.stack(list(places)).any(dim=0), -1)}
 
 
 def as_triple(fact: PairFact, ids: Sequence[str], names: Sequence[str], relations: Sequence[str]) -> Triple:

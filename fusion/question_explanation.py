@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fusion.attention import Knowledge
 from fusion.explanation import Effect, Explained, each_taken_away
-from fusion.facts import PREFIX, as_triple
+from fusion.facts import fact_places, places_of, without_facts
 from fusion.knowledge import KnowledgeTable
-from fusion.questions import Placed, Prepared
+from fusion.questions import Prepared
 from fusion.recall import Recalled
 from fusion.robustness import without_knowledge
 from lm.alignment import Window, collate
@@ -95,16 +95,19 @@ def _versions(
         ("all", full, batch),
         (None, state.hidden, without_knowledge(batch)),
     ]
-    between = _between(table, batch, prepared.placed(window))
+    facts = [some for _, some in prepared.placed(window)]
+    places = fact_places(batch, facts, table.ids, table.names, table.relation_names)
+    left = dict(places)
     if knowledge is not None:
         for thing, rest in each_taken_away(knowledge, table):
-            todo.append((thing, fused.graft(state.hidden, rest, recalled), _masked(batch, _places(thing, between))))
+            changed = without_facts(batch, places_of(thing, places))
+            todo.append((thing, fused.graft(state.hidden, rest, recalled), changed))
             if isinstance(thing, Triple):
-                between.pop(thing, None)
+                left.pop(thing, None)
             if len(todo) >= batch_size:
                 yield from _run(model, state, todo)
                 todo = []
-    todo += [(fact, full, _masked(batch, places)) for fact, places in between.items()]
+    todo += [(fact, full, without_facts(batch, [there])) for fact, there in left.items()]
     for start in range(0, len(todo), batch_size):
         yield from _run(model, state, todo[start : start + batch_size])
 
@@ -115,32 +118,6 @@ def _run(
     hidden = model.upper(state, torch.cat([below for _, below, _ in todo]))
     for row, (thing, _, batch) in enumerate(todo):
         yield thing, model.network.head(hidden[row : row + 1], batch).scores[0].cpu().numpy()
-
-
-def _between(table: KnowledgeTable, batch: Batch, placed: Placed) -> dict[Triple, Tensor]:
-    """Where each fact between the two sides stands among the batch's codes."""
-    codes = batch.get(f"{PREFIX}codes")
-    found: dict[Triple, Tensor] = {}
-    if codes is not None:
-        for row, (_, facts) in enumerate(placed):
-            for column, fact in enumerate(facts):
-                triple = as_triple(fact, table.ids, table.names, table.relation_names)
-                found.setdefault(triple, torch.zeros_like(codes, dtype=torch.bool))[row, column] = True
-    return found
-
-
-def _places(thing: Thing, between: dict[Triple, Tensor]) -> list[Tensor]:
-    """Of a fact its own places, of a concept those of the facts that name it."""
-    if isinstance(thing, Concept):
-        return [places for fact, places in between.items() if thing.id in (fact.head, fact.tail)]
-    return [between[thing]] if thing in between else []
-
-
-def _masked(batch: Batch, places: list[Tensor] | Tensor) -> Batch:
-    given = [places] if isinstance(places, Tensor) else places
-    if not given:
-        return batch
-    return batch | {f"{PREFIX}codes": batch[f"{PREFIX}codes"].masked_fill(torch.stack(given).any(dim=0), -1)}
 
 
 def _answer(model: "QuestionModel", question: Question, prepared: Prepared, scores: list[Array]) -> Question:

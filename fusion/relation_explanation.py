@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusion.attention import Knowledge
 from fusion.explanation import Effect, Explained, each_taken_away
-from fusion.facts import PREFIX, PairFact, as_triple
+from fusion.facts import PairFact, fact_places, places_of, without_facts
 from fusion.knowledge import KnowledgeTable
 from fusion.robustness import without_knowledge
 from lm.alignment import collate
@@ -71,7 +71,10 @@ def explain(model: "RelationModel", document: str | Document) -> list[RelationEx
             for thing, score in zip(taken, scores[1:], strict=True)
         ]
         probability = float(scores[0][at])
-        ordered = sorted(effects[1:], key=lambda e: (-abs(e.probability - probability), e.what))
+        # A concept does what the facts that go with it do; where these are all, they come first.
+        ordered = sorted(
+            effects[1:], key=lambda e: (-abs(e.probability - probability), isinstance(e.taken, Concept), e.what)
+        )
         names = (_name(predicted, relation.head), _name(predicted, relation.tail))
         found.append(RelationExplanation(*names, relation, probability, effects[0], tuple(ordered)))
     return found
@@ -80,24 +83,17 @@ def explain(model: "RelationModel", document: str | Document) -> list[RelationEx
 def _changes(
     table: KnowledgeTable, batch: dict[str, Tensor], facts: list[list[PairFact]]
 ) -> Iterator[tuple[Concept | Triple, dict[str, Tensor]]]:
-    """Every concept and every fact, of a mention or of a pair, and the batch without it, wherever it occurs."""
-    between: dict[Triple, Tensor] = {}
-    codes = batch.get(f"{PREFIX}codes")
-    if codes is not None:
-        for row, some in enumerate(facts):
-            for column, fact in enumerate(some):
-                triple = as_triple(fact, table.ids, table.names, table.relation_names)
-                between.setdefault(triple, torch.zeros_like(codes, dtype=torch.bool))[row, column] = True
+    """Every concept with its facts and every fact, of a mention or of a pair, and the batch without it."""
+    places = fact_places(batch, facts, table.ids, table.names, table.relation_names)
+    left = dict(places)
     knowledge = Knowledge.of(batch)
     if knowledge is not None:
         for thing, without in each_taken_away(knowledge, table):
-            changed = batch | without.tensors()
-            if isinstance(thing, Triple) and thing in between and codes is not None:
-                changed |= {f"{PREFIX}codes": codes.masked_fill(between.pop(thing), -1)}
-            yield thing, changed
-    for triple, places in between.items():
-        assert codes is not None
-        yield triple, batch | {f"{PREFIX}codes": codes.masked_fill(places, -1)}
+            yield thing, without_facts(batch | without.tensors(), places_of(thing, places))
+            if isinstance(thing, Triple):
+                left.pop(thing, None)
+    for triple, there in left.items():
+        yield triple, without_facts(batch, [there])
 
 
 def _probabilities(model: "RelationModel", batch: dict[str, Tensor]) -> Tensor:

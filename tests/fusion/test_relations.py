@@ -14,7 +14,7 @@ from fusion.card import model_card
 from fusion.relations import RelationModel
 from kg import Linker
 from loaders.errors import MedgraftError
-from loaders.records import Document
+from loaders.records import Concept, Document
 from tests.fusion.invented import invented_names, invented_vectors
 from tests.fusion.invented_relations import invented_pairs, invented_relation_corpus
 
@@ -116,6 +116,10 @@ def test_an_explanation_names_the_fact_that_decided(fused: RelationModel) -> Non
     assert "causes" in explanation.effects[0].what
     assert explanation.effects[0].probability < explanation.probability - 0.01
     assert explanation.effects[0].what in explanation.describe()
+    # Either end takes the fact along.
+    ends = (explanation.relation.head, explanation.relation.tail)
+    taken = {e.taken.id: e.probability for e in explanation.effects if isinstance(e.taken, Concept)}
+    assert [taken[end] for end in ends] == [explanation.effects[0].probability] * 2
     # By hand: the same model with that one fact gone from its graph.
     head, tail = (fused.table.id_to_row[end] for end in (explanation.relation.head, explanation.relation.tail))
     facts = fused.table.facts.without([(head, tail)])
