@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ from fusion.attention import KnowledgeAttention
 from fusion.corpora import Corpus
 from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
 from fusion.leaks import check_leaks
-from fusion.model import FusedModel, ModelSettings, default_depth
+from fusion.model import FusedModel, ModelSettings, TrainingData, default_depth
 from fusion.question_corpora import QuestionCorpus
 from fusion.recall import MemoryAttention
 from fusion.relations import RelationModel
@@ -262,6 +263,18 @@ def _dropping(model: FusedModel[Any], shares: Mapping[str, float]) -> Iterator[N
         yield
     finally:
         hook.remove()
+
+
+def warn_of_silence(model: FusedModel[Any], course: Course, data: TrainingData) -> None:
+    """Warn where a graph was given, but has nothing to say to a model of relations: it would be a plain one."""
+    dropped = dropout_of(model.settings.task, course.sentence_dropout, course.vector_dropout)
+    if data.notes.get("relations", {}).get("with a fact") == 0 and dropped["sentence_dropout"] == 1:
+        warnings.warn(
+            "the graph states no fact between the concepts of any training pair, and nothing else of it is used for "
+            "relations: this will be a plain model; check that the graph has such facts and that the linker finds the "
+            "concepts, or give a sentence dropout below 1, such as 0.1, to attend to the concepts by themselves",
+            stacklevel=3,
+        )
 
 
 def thawing(encoders: Sequence[Encoder], course: Course) -> Callable[[int], None] | None:

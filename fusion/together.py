@@ -29,6 +29,7 @@ from fusion.course import (
     search_for_leaks,
     settle,
     thawing,
+    warn_of_silence,
 )
 from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
 from fusion.model import FusedModel, TrainingData
@@ -132,6 +133,8 @@ def train_together(
         for task, model in models.items():
             stack.enter_context(as_in_training(model, courses[task]))
         data = {task: _training_data(task, models[task], corpus) for task, corpus in corpora.items()}
+        for task in corpora if graph is not None else ():
+            warn_of_silence(models[task], courses[task], data[task])
         examples, collate = joint_data(list(data.values()))
         history = fit(
             joint,

@@ -24,6 +24,7 @@ from fusion.course import (
     search_for_leaks,
     settle,
     thawing,
+    warn_of_silence,
 )
 from fusion.knowledge import ConceptVectors, GraphTables, KnowledgeTable
 from fusion.memory import Memory
@@ -181,6 +182,8 @@ def train(
     folder = None if out is None else checkpoints(Path(out), *decisive(model, corpus, plan))
     with as_in_training(model, course), taught(model, lesson):
         data = model.training_data(corpus.train) if lesson is None else lesson.training_data(model, corpus.train)
+        if graph is not None:
+            warn_of_silence(model, course, data)
         history = fit(
             model.network,
             data.examples,

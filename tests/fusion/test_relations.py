@@ -1,5 +1,6 @@
 """Fused relation models: what only a fact between two concepts can decide, equality without facts, explaining."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 
 import fusion
 from fusion.ablation import ablate
-from fusion.arms import ARMS, Material, without_stated
+from fusion.arms import ARMS, Material, _OtherTriples, without_stated
 from fusion.card import model_card
 from fusion.relations import RelationModel
 from kg import Linker
@@ -182,3 +183,15 @@ def test_relations_hear_of_the_facts_alone_unless_the_attention_is_asked_for(
     assert both.attention is not None and both.attention.output.weight.any()
     with pytest.raises(MedgraftError, match="linking loss teaches the knowledge attention"):
         fusion.train("relations", few, GRAPH, VECTORS, linker, link_loss=0.1, **given)
+
+
+def test_a_graph_that_has_nothing_to_say_of_pairs_is_warned_of(folder: Path, linker: Linker) -> None:
+    few = replace(CORPUS, train=CORPUS.train[:8], dev=())
+    mute = _OtherTriples(GRAPH, GRAPH.table("triples").slice(0, 0))
+    given: dict[str, Any] = {**SETTINGS, "epochs": 1, "encoder": folder}
+    with pytest.warns(UserWarning, match="no fact between the concepts of any training pair"):
+        fusion.train("relations", few, mute, VECTORS, linker, **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fusion.train("relations", few, mute, VECTORS, linker, sentence_dropout=0.1, **given)
+        fusion.train("relations", few, GRAPH, VECTORS, linker, **given)
