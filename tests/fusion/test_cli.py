@@ -137,7 +137,7 @@ def test_relations_from_training_to_explanation(
     assert code == 0 and {"threshold", "dev pairs with a fact"} <= json.loads(out).keys()
     card = (model / "README.md").read_text()
     assert all(
-        f"- {line}" in card for line in ("attention dropout: 0.2", "vector dropout: 0.3", "sentence dropout: 0.1")
+        f"- {line}" in card for line in ("attention dropout: 0.2", "vector dropout: 0.3", "sentence dropout: 1.0")
     )
     code, out, _ = run(capsys, "evaluate", model, corpus, "--json")
     assert code == 0 and json.loads(out)["f1"] == 1.0  # one pair a document, always related
