@@ -38,8 +38,8 @@ PAIR_TASKS = ("relations", "qa")
 
 _LONGEST = {"ner": 256}  # pieces of a window; relations want the document whole
 # Shares of windows without their knowledge, and of concepts known by their type alone. Mentions lean on the graph;
-# questions are so few that their concepts are learnt by heart, and so are those of pairs: what the graph says of a pair
-# are the facts between its concepts, which do without the attention.
+# questions are so few that their concepts are learnt by heart; relations do with the facts between their concepts
+# alone, which need no attention.
 _DROPOUT = {"ner": (0.3, 0.0), "relations": (1.0, 0.0), "qa": (0.5, 0.5), "classification": (0.1, 0.0)}
 _ITEMS = {"qa": "questions"}
 

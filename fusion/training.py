@@ -128,7 +128,7 @@ def train(
         sentence_dropout: share of the windows that are read without their knowledge in training, so that the model can
             do without it; 0.3 for ner by default, 0.5 for qa, 0.1 for classification. With more of it, train longer.
             1 for relations: there the graph speaks through the facts between two concepts, and attending to the
-            concepts themselves made it worse; give less for a graph that has no such facts.
+            concepts themselves did not help; give less for a graph that has no such facts.
         vector_dropout: share of the concepts of a batch that are known by their type alone in training; 0.5 for qa by
             default, else none.
         without_graph: share of the training loss that is taken with the graph removed, in a second reading of each

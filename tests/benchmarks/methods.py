@@ -125,6 +125,12 @@ def _kept(name: str) -> dict[int, Figures]:
     return {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
 
 
+def _perfect(gold: Any) -> Tally:
+    """The tally of a tagger that finds every mention: what `restored` takes its measures from."""
+    answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in gold]
+    return set_tally(answers, answers)
+
+
 def remembered(name: str, make: Callable[[], FusedModel[Any]], known: Known | None = None) -> FusedModel[Any]:
     """A model by its name, from its weights if it was trained before; its training tells the processor time."""
     path = KEPT / f"{name}.safetensors"
@@ -223,7 +229,6 @@ FEW: Figures = {
     "frozen_blocks": 4, "device": "cpu", "progress": False,
 }  # fmt: skip
 
-# The ids of the corpus are those of MeSH, which the small graph lacks.
 METHODS = ("alias", "sibling", "facts", "insertion", "deletion", "swap", "replacement")
 MADE: dict[str, tuple[str, str]] = {
     "none": ("", ""),
@@ -269,8 +274,7 @@ def augmentation(known: Known) -> Figures:
 
 def _augmented(gold: Any) -> Figures:
     """The table of what is there: each arm against the one without made documents, on the seeds that both have."""
-    answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in gold]
-    like = set_tally(answers, answers)
+    like = _perfect(gold)
     rows, figures = [], {}
     for size in READ:
         for arm, (method, base) in MADE.items():
@@ -377,8 +381,7 @@ def _scored(model: FusedModel[Any], gold: Any) -> Figures:
 
 def _distilled(gold: Any) -> Figures:
     """The table of what is there; an arm counts on the seeds that it has."""
-    answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in gold]
-    like = set_tally(answers, answers)
+    like = _perfect(gold)
     runs: dict[str, dict[int, Figures]] = {}
     for arm in ARMS:
         runs[arm] = _kept(f"distillation-{arm}")
@@ -435,8 +438,7 @@ def memory(known: Known) -> Figures:
 
 def _remembering(gold: Any) -> Figures:
     """The table of what is there: each arm against plain, the fused one, and itself with its slots shuffled."""
-    answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in gold]
-    like = set_tally(answers, answers)
+    like = _perfect(gold)
     runs = {arm: _kept(f"memory-{arm}") for arm in REMEMBERING}
     rows, figures = [], {}
     for arm, found in runs.items():
@@ -487,8 +489,7 @@ def freezing(known: Known) -> Figures:
                 return {**json.loads(found.read_text()), "peak_gb": peak}
 
             runs[arm].append(kept(f"freezing-{arm}-{seed}", run))
-    answers = [{(m.start, m.end, m.type) for m in d.mentions} for d in gold]
-    like = set_tally(answers, answers)
+    like = _perfect(gold)
     first = restored(like, next(iter(runs.values())))
     rows = []
     for arm, found in runs.items():

@@ -1,5 +1,6 @@
 """Augmented documents: every mention still covers its words, ids follow the words, relations follow the ids."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,5 +167,15 @@ def test_the_command(tiny_graph: Path, tmp_path: Path, capsys: pytest.CaptureFix
         capsys, "augment", corpus, "--out", out, "--method", "facts", "--graph", tiny_graph, "--type", "X"
     )
     assert code == 1 and "GRAPH_TYPE=CORPUS_TYPE" in err
-    code, said, _ = run(capsys, "augment", corpus, "--out", out, "--graph", tiny_graph, "--ratio", "3")
-    assert code == 0 and "of them real" in said
+    command = ["augment", corpus, "--out", out, "--graph", tiny_graph]
+    code, said, _ = run(capsys, *command, "--ratio", "3")
+    assert code == 0 and "of them real" in said and "no more" not in said
+    assert len(list(read_corpus(out))) == 4
+    # Of a text without mentions the method makes nothing: what there is is written, and said.
+    corpus.write_text(corpus.read_text() + "".join(f"{n}|t|No finding.\n{n}|a|None.\n\n" for n in range(2, 9)))
+    code, said, _ = run(capsys, *command, "--ratio", "2", "--json")
+    made = json.loads(said)
+    assert code == 0 and made["real"] == 8 and 0 < made["made"] < 16
+    assert len(list(read_corpus(out))) == made["documents"] == made["real"] + made["made"]
+    code, said, _ = run(capsys, *command, "--ratio", "2")
+    assert code == 0 and "no more of them could be changed" in said
