@@ -179,6 +179,11 @@ class KnowledgeAttention(nn.Module):
         nn.init.constant_(self.gate.bias, -2.0)
         nn.init.zeros_(self.output.weight)
 
+    @property
+    def silent(self) -> bool:
+        """Whether hidden states leave as they came whatever is linked: at the start, or where training had it off."""
+        return not (self.output.weight.any() or self.marks.weight.any())
+
     def forward(self, hidden: Tensor, knowledge: Knowledge) -> Tensor:
         """Hidden states (B, T, hidden_size) with the knowledge of their mentions grafted on; same shape."""
         if len(knowledge.sentence) == 0:

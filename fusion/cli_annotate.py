@@ -90,14 +90,16 @@ def explain(
 
     loaded = fusion.load(model, device=device)
     given = _given(loaded, [text], mentions, device, question, option or ())
-    explanations = [explanation for item in given for explanation in loaded.explain(item)]
-    if draw is not None:
-        _draw(explanations, draw, top)
+    explanations = []
+    for item in given:
+        for explanation in loaded.explain(item):
+            explanations.append(explanation)
+            if not as_json:
+                typer.echo(explanation.describe(top))
     if as_json:
         typer.echo(json.dumps([e.as_dict() for e in explanations], indent=2, ensure_ascii=False))
-    else:
-        for explanation in explanations:
-            typer.echo(explanation.describe(top))
+    if draw is not None:
+        _draw(explanations, draw, top)
 
 
 def _draw(explanations: Sequence[Any], file: Path, top: int) -> None:

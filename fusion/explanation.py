@@ -77,7 +77,9 @@ class Explained(ABC):
             turned = f"{turned}, " if (turned := self.turned(effect)) else ""
             change = effect.probability - self.probability
             lines.append(f"  without {effect.what}: {turned}{effect.probability:.3f} ({change:+.3f})")
-        if len(felt) == 1:
+        if not self.effects:
+            lines.append("  the graph brings in nothing here")
+        elif len(felt) == 1:
             lines.append(f"  no single one of {len(self.effects)} concepts and facts changes it by {FELT}")
         return "\n".join(lines)
 

@@ -9,15 +9,16 @@ from torch import Tensor
 
 from fusion.attention import Knowledge
 from fusion.explanation import Effect, Explained, each_taken_away
-from fusion.facts import PairFact, fact_places, places_of, without_facts
+from fusion.facts import fact_places, places_of, without_facts
 from fusion.knowledge import KnowledgeTable
+from fusion.recall import Recalled
 from fusion.robustness import without_knowledge
 from lm.alignment import collate
 from loaders.errors import MedgraftError
 from loaders.records import Concept, Document, Relation, Triple
 
 if TYPE_CHECKING:
-    from fusion.relations import RelationModel
+    from fusion.relations import Prepared, RelationModel
 
 
 @dataclass(frozen=True)
@@ -43,34 +44,29 @@ class RelationExplanation(Explained):
 def explain(model: "RelationModel", document: str | Document) -> list[RelationExplanation]:
     """An explanation for each relation that the model predicts between the document's mentions, the surest first.
 
+    Of linked concepts only those are among the effects that can have one: where knowledge attention is off, as is usual
+    for relations, those that a fact between two of the document's concepts names.
+
     Raises:
         MedgraftError: the model is plain, so there is nothing to take away, or the document has no linked mention.
     """
     if model.table is None:
         raise MedgraftError("a plain model has no knowledge to explain; train with --graph and --embeddings")
     predicted = model(document)
-    prepared = model.prepare([predicted], model.link([predicted]))
-    pairs, facts = prepared.pairs[0], prepared.facts[0]
     if not predicted.relations:
         return []
-    device = model.encoder.device
-    batch = collate(prepared.passages[0].windows, model.encoder, *prepared.extras)
-    batch = {name: tensor.to(device) for name, tensor in batch.items()}
-    taken: list[Concept | Triple | None] = [None]
-    scores = [_probabilities(model, batch), _probabilities(model, without_knowledge(batch))]
-    for thing, changed in _changes(model.table, batch, facts):
-        taken.append(thing)
-        scores.append(_probabilities(model, changed))
-    row_of = {(pair.head, pair.tail): row for row, pair in enumerate(pairs)}
+    prepared = model.prepare([predicted], model.link([predicted]))
+    row_of = {(pair.head, pair.tail): row for row, pair in enumerate(prepared.pairs[0])}
+    full, *versions = _versions(model, model.table, prepared)
     found = []
     for relation in predicted.relations:
         at = row_of[relation.head, relation.tail], model.network.scheme.names.index(relation.relation)
         threshold = model.settings.threshold
         effects = [
             Effect(thing, float(score[at]), relation.relation if float(score[at]) >= threshold else "")
-            for thing, score in zip(taken, scores[1:], strict=True)
+            for thing, score in versions
         ]
-        probability = float(scores[0][at])
+        probability = float(full[1][at])
         # A concept does what the facts that go with it do; where these are all, they come first.
         ordered = sorted(
             effects[1:], key=lambda e: (-abs(e.probability - probability), isinstance(e.taken, Concept), e.what)
@@ -80,25 +76,43 @@ def explain(model: "RelationModel", document: str | Document) -> list[RelationEx
     return found
 
 
-def _changes(
-    table: KnowledgeTable, batch: dict[str, Tensor], facts: list[list[PairFact]]
-) -> Iterator[tuple[Concept | Triple, dict[str, Tensor]]]:
-    """Every concept with its facts and every fact, of a mention or of a pair, and the batch without it."""
-    places = fact_places(batch, facts, table.ids, table.names, table.relation_names)
+def _versions(
+    model: "RelationModel", table: KnowledgeTable, prepared: "Prepared"
+) -> Iterator[tuple[Concept | Triple | None, Tensor]]:
+    """Probabilities (P, R) of the pairs with everything, without the graph (both None), and without each thing.
+
+    Only the windows whose states a thing has changed run through the layers above again.
+    """
+    fused = model.fused_encoder
+    assert fused is not None, "a model with a table is fused"
+    batch = collate(prepared.passages[0].windows, model.encoder, *prepared.extras)
+    batch = {name: tensor.to(model.encoder.device) for name, tensor in batch.items()}
+    knowledge, recalled = Knowledge.of(batch), Recalled.of(batch)
+    state = model.encoder.lower(batch, fused.after_block)
+    full = fused.graft(state.hidden, knowledge, recalled)
+    top = model.upper(state, full)
+
+    def probabilities(below: Tensor, changed: dict[str, Tensor]) -> Tensor:
+        rows = (below != full).flatten(1).any(dim=1).nonzero()[:, 0]
+        hidden = top.index_copy(0, rows, model.upper(state.rows(rows), below[rows])) if len(rows) else top
+        return (model.network.logits(hidden, changed) / model.settings.temperature).sigmoid().cpu()
+
+    yield None, probabilities(full, batch)
+    yield None, probabilities(state.hidden, without_knowledge(batch))
+    places = fact_places(batch, prepared.facts[0], table.ids, table.names, table.relation_names)
+    silent = fused.knowledge is None or fused.knowledge.silent
     left = dict(places)
-    knowledge = Knowledge.of(batch)
     if knowledge is not None:
-        for thing, without in each_taken_away(knowledge, table):
-            yield thing, without_facts(batch | without.tensors(), places_of(thing, places))
+        for thing, rest in each_taken_away(knowledge, table):
+            there = places_of(thing, places)
+            if silent and not there:
+                continue
+            below = full if silent else fused.graft(state.hidden, rest, recalled)
+            yield thing, probabilities(below, without_facts(batch, there))
             if isinstance(thing, Triple):
                 left.pop(thing, None)
-    for triple, there in left.items():
-        yield triple, without_facts(batch, [there])
-
-
-def _probabilities(model: "RelationModel", batch: dict[str, Tensor]) -> Tensor:
-    """(P, R) of the pairs."""
-    return (model.network(batch).logits / model.settings.temperature).sigmoid().cpu()
+    for triple, place in left.items():
+        yield triple, probabilities(full, without_facts(batch, [place]))
 
 
 def _name(document: Document, concept: str) -> str:

@@ -52,6 +52,16 @@ class BlockState:
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
 
+    def rows(self, which: Tensor) -> "BlockState":
+        """The state of these rows (N,) of the batch alone."""
+
+        def chosen(value: Any) -> Any:
+            per_row = isinstance(value, Tensor) and value.dim() and len(value) == len(self.hidden)
+            return value[which] if per_row else value
+
+        keywords = {name: chosen(value) for name, value in self.keywords.items()}
+        return BlockState(self.hidden[which], self.after_block, tuple(map(chosen, self.arguments)), keywords)
+
 
 class Encoder(nn.Module):
     """A Hugging Face encoder of the BERT, RoBERTa, ELECTRA or DistilBERT shape, with its tokenizer.

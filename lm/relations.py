@@ -226,13 +226,16 @@ class RelationNetwork(nn.Module):
         if not len(batch[f"{_PREFIX}head"]):
             nothing = hidden.new_zeros(0, len(self.scheme.names))
             return PairOutput(hidden.sum() * 0, nothing, torch.zeros((), device=hidden.device))
-        logits = self.output(self.output.vectors(hidden, batch), batch[f"{_PREFIX}features"]).float()
-        if self.facts is not None:
-            logits = self.facts(logits, batch)
+        logits = self.logits(hidden, batch)
         allowed = batch[f"{_PREFIX}allowed"]
         each = F.binary_cross_entropy_with_logits(logits, batch[f"{_PREFIX}labels"], reduction="none")
         count = allowed.sum()
         return PairOutput((each * allowed).sum() / count.clamp(min=1), logits, count)
+
+    def logits(self, hidden: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """What the last hidden states (B, T, d) say of the pairs, and the facts between them: (P, R)."""
+        logits: Tensor = self.output(self.output.vectors(hidden, batch), batch[f"{_PREFIX}features"]).float()
+        return logits if self.facts is None else self.facts(logits, batch)
 
     def decisions(self, output: PairOutput, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
         """The logits (N, 2) of no and yes for each permitted relation of each pair; with N, which divides the loss."""

@@ -11,11 +11,16 @@ import torch
 import fusion
 from fusion.ablation import ablate
 from fusion.arms import ARMS, Material, _OtherTriples, without_stated
+from fusion.attention import Knowledge
 from fusion.card import model_card
-from fusion.relations import RelationModel
+from fusion.explanation import each_taken_away
+from fusion.facts import fact_places, places_of, without_facts
+from fusion.relations import Prepared, RelationModel
+from fusion.robustness import without_knowledge
 from kg import Linker
+from lm.alignment import collate
 from loaders.errors import MedgraftError
-from loaders.records import Concept, Document
+from loaders.records import Concept, Document, Triple
 from tests.fusion.invented import invented_names, invented_vectors
 from tests.fusion.invented_relations import invented_pairs, invented_relation_corpus
 
@@ -131,6 +136,55 @@ def test_an_explanation_names_the_fact_that_decided(fused: RelationModel) -> Non
     prepared = bare.prepare([document], bare.link([document]))
     score = bare._scores(prepared, False)[0][0, 0]
     assert explanation.effects[0].probability == pytest.approx(float(score), abs=1e-5)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_an_explanation_is_what_the_whole_model_says_without_the_thing(fused: RelationModel, silent: bool) -> None:
+    attention = fused.fused_encoder.knowledge
+    assert attention.silent  # as relations are trained
+    weights = attention.output.weight.detach().clone()
+    if not silent:
+        torch.nn.init.normal_(attention.output.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+        assert not attention.silent
+    cut = replace(fused, settings=replace(fused.settings, max_pieces=12, stride=4, threshold=0.0))
+    pair = max(CORPUS.test, key=lambda d: len(d.relations))
+    # Between two pieces of text in which nothing is linked, so that most windows stay as they are.
+    text = "nothing at all was said here . " * 3
+    document = replace(
+        pair,
+        text=text + pair.text + " " + text,
+        mentions=tuple(replace(m, start=m.start + len(text), end=m.end + len(text)) for m in pair.mentions),
+        relations=(),
+    )
+    try:
+        predicted = cut(document)
+        prepared = cut.prepare([predicted], cut.link([predicted]))
+        assert len(prepared.passages[0].windows) > 3
+        (explanation,) = cut.explain(document)
+        for effect in (explanation.without_graph, *explanation.effects):
+            assert effect.probability == pytest.approx(without(cut, prepared, effect.taken), abs=1e-5), effect.what
+        things = {effect.what for effect in explanation.effects}
+        assert len(things) == len(explanation.effects) and any("fact" in what for what in things)
+        assert {m.concept_id for m in pair.mentions} <= {getattr(e.taken, "id", None) for e in explanation.effects}
+    finally:
+        attention.output.weight.data = weights
+
+
+def without(model: RelationModel, prepared: Prepared, thing: Concept | Triple | None) -> float:
+    """The probability of the one pair when the whole network reads a batch that lacks the thing."""
+    table = model.table
+    assert table is not None
+    batch = collate(prepared.passages[0].windows, model.encoder, *prepared.extras)
+    places = fact_places(batch, prepared.facts[0], table.ids, table.names, table.relation_names)
+    knowledge = Knowledge.of(batch)
+    assert knowledge is not None
+    if thing is None:
+        batch = without_knowledge(batch)
+    else:
+        rest = dict(each_taken_away(knowledge, table)).get(thing, knowledge)
+        batch = without_facts(batch | rest.tensors(), places_of(thing, places))
+    with torch.inference_mode():
+        return float((model.network(batch).logits / model.settings.temperature).sigmoid()[0, 0])
 
 
 def test_without_linked_mentions_nothing_can_be_found(fused: RelationModel) -> None:
