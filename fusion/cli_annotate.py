@@ -1,8 +1,9 @@
 """The commands that use a trained model on text: `medgraft annotate` and `medgraft explain`."""
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FORMATS = {"pubtator": ".txt", "bioc-xml": ".xml", "bioc-json": ".json", "jsonl": ".jsonl", "brat": "", "html": ".html"}
 """With the endings of their files; brat is a folder. Answers to questions are JSON lines or HTML."""
+
+_FILE_NAME = r"\S+\.(txt|tsv|csv|jsonl?|xml|ann|bioc|pubtator)(\.gz)?"
 
 Mentions = Annotated[
     Path | None, typer.Option(help="For relations: a fused ner model that finds the mentions.", show_default=False)
@@ -126,23 +129,35 @@ def _given(
     For relations they have mentions, from a tagger or from files of annotated documents.
     """
     import fusion
-    from loaders import Document, Question, read_corpus, read_questions
+    from loaders import Question, read_questions
 
-    files = all(_is_file(text) for text in texts)
     if isinstance(model, fusion.QuestionModel):
         if question:
             return [Question(str(n), question, text_of(text), tuple(options)) for n, text in enumerate(texts, 1)]
-        if not files:
+        if not all(map(_is_there, texts)):
             raise MedgraftError("a model of qa needs questions: give --question, or files of questions")
         return [found for text in texts for found in read_questions(text)]
-    if isinstance(model, fusion.RelationModel) and mentions is None:
-        if not files:
-            raise MedgraftError("a model of relations needs mentions: give --mentions, or files of annotated documents")
-        return [document for text in texts for document in read_corpus(text)]
-    if isinstance(model, fusion.ClassificationModel) and files:
-        return [found for text in texts for found in _items(model, text)]
-    documents = [Document(str(number), text_of(text)) for number, text in enumerate(texts, 1)]
+    if isinstance(model, fusion.RelationModel) and mentions is None and not all(map(_is_there, texts)):
+        raise MedgraftError("a model of relations needs mentions: give --mentions, or files of annotated documents")
+    documents = list(given_documents(texts, lambda file: _items(model, file)))
     return documents if mentions is None else list(fusion.load(mentions, device=device).pipe(documents))
+
+
+def given_documents(texts: Sequence[str], read: "Callable[[str], Iterable[Document]]") -> "Iterator[Document]":
+    """What the command line names: a text as it stands, of files and folders what `read` makes of them.
+
+    Raises:
+        MedgraftError: a text that is the name of a file by its looks, but no file is there.
+    """
+    from loaders import Document
+
+    for number, text in enumerate(texts, 1):
+        if _is_there(text):
+            yield from read(text)
+        elif re.fullmatch(_FILE_NAME, text):
+            raise MedgraftError(f"there is no file {text}; check the path, or give the text itself")
+        else:
+            yield Document(str(number), text)
 
 
 def _write_all(
@@ -152,7 +167,7 @@ def _write_all(
     import fusion
     from loaders import new_folder
 
-    absent = [file for file in files if not _is_file(file)]
+    absent = [file for file in files if not Path(file).is_file()]
     if absent:
         raise MedgraftError(f"{absent[0][:80]!r} is no file; with --out give files")
     names = [Path(file).name.removesuffix(".gz") for file in files]
@@ -211,7 +226,7 @@ def _write(model: "FusedModel[Any]", found: Iterable[Any], format: str, path: Pa
 
 def text_of(text_or_file: str) -> str:
     """The content of a file of that name, or the text itself."""
-    if _is_file(text_or_file):
+    if _is_there(text_or_file):
         try:
             return Path(text_or_file).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
@@ -219,12 +234,13 @@ def text_of(text_or_file: str) -> str:
     return text_or_file
 
 
-def _is_file(text: str) -> bool:
-    return len(text) < 256 and "\n" not in text and Path(text).is_file()
+def _is_there(text: str) -> bool:
+    """Whether a file or folder of that name is there."""
+    return len(text) < 256 and "\n" not in text and "\0" not in text and Path(text).exists()
 
 
 def show_documents(documents: Sequence["Document"], as_json: bool) -> None:
-    """Print mentions and relations as tables, or as JSON."""
+    """Print labels, or mentions and relations as tables; of several documents under their ids; or all as JSON."""
     from dataclasses import asdict
 
     if as_json:
@@ -236,6 +252,8 @@ def show_documents(documents: Sequence["Document"], as_json: bool) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     for document in documents:
+        if len(documents) > 1:
+            console.print(Text(document.id, style="bold"))
         if document.labels:
             typer.echo(", ".join(f"{label.name} ({label.score or 0:.2f})" for label in document.labels))
             continue

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fusion.cli_annotate import show_documents
+from fusion.cli_annotate import given_documents, show_documents
 from fusion.cli_options import Json
 from loaders.errors import MedgraftError
 
@@ -70,6 +70,8 @@ def link(
         raise MedgraftError("--vector-type says whose names get vectors; give their encoder by --vectors")
     if given and context is not None:
         raise MedgraftError("--given takes the mentions as they are, and no --context")
+    from loaders import read_documents
+
     with _linker_folder(graph, nested, corpus, vectors, vector_type, save) as folder:
         from kg.linker_files import has_vectors
 
@@ -78,7 +80,7 @@ def link(
         if out is not None:
             _link_files(folder, texts, out, format, read_as, k, given, context, vectors, jobs, as_json)
             return
-        documents = _documents(texts, read_as)
+        documents = list(given_documents(texts, lambda file: read_documents(file, read_as)))
         show_documents(list(linking_work(str(folder), k, given, context, vectors)(documents)), as_json)
 
 
@@ -183,15 +185,3 @@ def _linker_folder(
             encoder = NameVectors(vectors)
         kg.Linker.build(connected, nested=nested, corpus=seen, vectors=encoder, vector_types=vector_type, out=folder)
         yield folder
-
-
-def _documents(texts: Sequence[str], read_as: str | None) -> "list[Document]":
-    from loaders import Document, read_documents
-
-    documents: list[Document] = []
-    for number, text in enumerate(texts, 1):
-        if len(text) < 256 and "\n" not in text and "\0" not in text and Path(text).exists():
-            documents.extend(read_documents(text, read_as))
-        else:
-            documents.append(Document(str(number), text))
-    return documents

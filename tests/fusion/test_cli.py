@@ -151,6 +151,28 @@ def test_relations_from_training_to_explanation(
     assert code in (0, 1) and "Traceback" not in err
 
 
+def test_of_annotated_documents_only_the_text_is_read(
+    trained: Path, tiny_graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = {"a": "High fever was seen.", "b": "A dry cough came on."}
+    corpus = tmp_path / "corpus.txt"
+    lines = (f"{id}|t|{text}\n{id}|a|\n{id}\t0\t4\t{text[:4]}\tSeizure\tX:1\n" for id, text in texts.items())
+    corpus.write_text("\n".join(lines))
+    note = tmp_path / "note.txt"
+    note.write_text("Fever.")
+    for command in (["annotate", trained / "model"], ["link", tiny_graph]):
+        code, out, err = run(capsys, *command, corpus, note, "Just words.", "--json")
+        assert code == 0, err
+        found = {document["id"]: document["text"].strip() for document in json.loads(out)}
+        assert found == {**texts, "note": "Fever.", "3": "Just words."}
+        code, out, _ = run(capsys, *command, corpus, note)
+        assert code == 0 and [line for line in out.splitlines() if line in ("a", "b", "note")] == ["a", "b", "note"]
+        code, _, err = run(capsys, *command, tmp_path / "notes.txt")
+        assert code == 1 and "there is no file" in err
+    code, out, _ = run(capsys, "explain", trained / "model", corpus, "--json")
+    assert code == 0 and all(any(e["text"] in text for text in texts.values()) for e in json.loads(out))
+
+
 def test_bad_input_is_one_line_and_exit_code_1(
     trained: Path, tiny_graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
