@@ -9,7 +9,7 @@ known of its words (`Words`): there is no object for each word of each text, and
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Generic, NamedTuple, TypeVar
@@ -17,13 +17,13 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kg.matching import FUNCTION_WORDS, MAX_LETTERS, MAX_WORDS, WORD, absences, base, stem, word_code
+from kg.matching import FUNCTION_WORDS, MAX_LETTERS, MAX_WORDS, WORD, absences, base, letters, stem, word_code
 
 MAX_SKIPPED = 3  # function words that may stand between two content words of one mention
 MAX_GAPPED = 6  # content words of a mention from which one is left out
 GAP = 10  # what a word that is left out of a mention costs, where a word instead of another costs one
 _REMEMBERED = 200_000  # words, and keys, of which the answer is kept: a bound for endless streams of text
-_TOKEN = re.compile(r"([^\W_]+)((?:['\u2019]s\b)?)")  # `WORD`, and the possessive that falls away
+_TOKEN = re.compile(r"([^\W_]+)((?:['\u2019][sS]\b)?)")  # `WORD`, and the possessive that falls away
 _BREAK = re.compile(r"[.,;:!?()\[\]{}]|\n\s*\n")
 _ADJECTIVAL = ("al", "ic", "ous", "ive", "ar", "ary", "ed", "oid")  # endings behind three letters or more
 _PARTICIPLE = ("ed", "oid")
@@ -32,6 +32,7 @@ _MODIFIERS = frozenset(
 )
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)")
 _CLOSE = frozenset(("a", "an", "in", "of", "the"))  # words that a mention which is not literal may span
+_LETTERS = frozenset(("a", "s"))  # function words that may be a letter though they are not in capitals
 CONJUNCTIONS = frozenset(("and", "or", "nor", "but", "versus", "vs"))
 Value = TypeVar("Value")
 
@@ -41,7 +42,8 @@ class Form:
     """A word, wherever it stands.
 
     Attributes:
-        code: Its code by stem, 0 where no name has it; `short`, as a name of one word; `exact`, as written.
+        code: Its code by stem, 0 where no name has it; `short`, as a name of one word; `exact`, as written; `letter`,
+            if it is no function word but a letter, as in "hepatitis a virus".
         content: Whether it is no function word.
         close: Whether it is a function word that a mention which is not literal may span.
         joins: Whether it joins conjuncts, or sentences.
@@ -55,6 +57,7 @@ class Form:
     code: int
     short: int
     exact: int
+    letter: int
     content: bool
     close: bool
     joins: bool
@@ -160,28 +163,35 @@ class Dictionary:
         self._flags, self._slots = _flags(self.keys)
         self._code_flags, self._code_slots = _flags(self.codes)
         self._forms = _Remembered(self._form)
+        self._letters = _Remembered(self._letter)
         self._hits: dict[int, tuple[Hit, ...]] = {}
 
     def lookup(self, text: str) -> list[Hit]:
         """Names that equal the whole text after normalisation, the nearest first."""
         words = WORD.findall(text)
-        if len(words) > 2 * MAX_WORDS:
+        if not 0 < len(words) <= 2 * MAX_WORDS:
             return []
-        forms = self._forms_of(words)
-        content = [form for form in forms if form.content]
-        keys = [sum(form.code for form in content)] if all(form.code for form in content) else []
-        if len(content) == 1:
-            keys.append(content[0].short)
-        if all(form.exact for form in forms):
-            keys.append(sum(form.exact for form in forms))
-        return nearest([hit for key in keys if key for hit in self.hits(key)])
+        forms = self._forms_of(words, [])
+        found = list(self.hits(sum(form.exact for form in forms))) if all(form.exact for form in forms) else []
+        spelt = letters(words)
+        for read in ([self._forms_of(words, spelt)] if spelt else []) + [forms]:
+            content = [form for form in read if form.content]
+            if content and all(form.code for form in content):
+                found += self.hits(sum(form.code for form in content))
+            if len(content) == 1:
+                found += self.hits(content[0].short)
+            if found:
+                break
+        return nearest(found)
 
     def words(self, text: str) -> Words:
         """The words of a text with what is known of them."""
         parts = _TOKEN.split(text)  # gap, word, possessive, gap, ..., gap
         bounds = list(accumulate(map(len, parts)))
-        forms = self._forms_of(parts[1::3])
-        return Words(bounds[:-1:3], bounds[1::3], forms, list(map(_GAPS.__getitem__, parts[:-1:3])))
+        words, gaps = parts[1::3], list(map(_GAPS.__getitem__, parts[:-1:3]))
+        # "A fever" begins a sentence, "A-fib" with a letter.
+        spelt = [n for n in letters(words) if words[n] != "A" or (n and not gaps[n].hard) or parts[3 * n + 3] == "-"]
+        return Words(bounds[:-1:3], bounds[1::3], self._forms_of(words, spelt), gaps)
 
     def find(self, words: Words, *, gaps: bool = True) -> Found:
         """All names in a text by (start, end), nested and overlapping ones too.
@@ -227,13 +237,19 @@ class Dictionary:
         known = True  # whether all words of it are
         joined = False
         gapped: list[int] = []  # keys of the window with a gap
+        spelt = 0  # what letters between its words add to its key, if they are letters
+        last = run[i]
         for n, place in enumerate(run[i + 1 : i + MAX_WORDS], 1):
             form = forms[place]
             before, was_known = whole, known
+            if place - last > 1:
+                spelt += sum([between.letter for between in forms[last + 1 : place]])
+            last = place
             if form.code:
                 whole += form.code
-                if known and flags[whole & slots]:
-                    self._add(found, start, ends[place], whole, 0, literal=joined or not form.ends)
+                key = whole + spelt if spelt and known and self.hits(whole + spelt) else whole
+                if known and flags[key & slots]:
+                    self._add(found, start, ends[place], key, 0, literal=joined or not form.ends)
                 if gapped:
                     gapped = [key + form.code for key in gapped]
                     for key in gapped:
@@ -268,8 +284,11 @@ class Dictionary:
         if hits:
             found.setdefault((start, end), []).extend([Hit(hit.cost + cost, hit.row) for hit in hits] if cost else hits)
 
-    def _forms_of(self, words: list[str]) -> list[Form]:
+    def _forms_of(self, words: list[str], spelt: Sequence[int]) -> list[Form]:
+        """The forms of words; `spelt` are places of letters."""
         forms = list(map(self._forms.__getitem__, words))
+        for place in spelt:
+            forms[place] = self._letters[words[place]]
         for place in absences(words):
             code = self._forms["absent"].code
             forms[place] = replace(forms[place], code=code, inside=code != 0 or forms[place].modifier)
@@ -283,12 +302,14 @@ class Dictionary:
         content = lower not in FUNCTION_WORDS
         code = short = exact = 0
         if len(word) <= MAX_LETTERS:
-            code = self._if_known(stem(word)) if content else 0
-            short, exact = self._if_known("=" + base(word)), self._if_known("!" + word)
+            if content:
+                code, short = self._if_known(stem(word)), self._if_known("=" + base(word))
+            exact = self._if_known("!" + word)
         return Form(
             code,
             short,
             exact,
+            letter=self._if_known(stem(word)) if lower in _LETTERS else 0,
             content=content,
             close=lower in _CLOSE,
             joins=lower in CONJUNCTIONS,
@@ -298,6 +319,12 @@ class Dictionary:
             inside=code != 0 or modifier,
             number=len(word) < 3 and (word.isdigit() or word.isupper()),
         )
+
+    def _letter(self, word: str) -> Form:
+        """Of a function word that is a letter or a symbol."""
+        code = self._if_known(stem(word))
+        plain = replace(self._forms[word], code=code, short=self._if_known("=" + base(word)), inside=code != 0)
+        return replace(plain, letter=0, content=True, close=False, joins=False, lists=False, number=True)
 
     def _if_known(self, form: str) -> int:
         code = word_code(form)

@@ -18,7 +18,7 @@ from kg.mentions import Settings
 from loaders.errors import InputError, MedgraftError
 from loaders.folders import new_folder
 
-FORMAT = 4
+FORMAT = 5
 _AGAIN = "build the linker again"
 
 

@@ -3,7 +3,8 @@
 A *word* is a run of letters and digits; hyphens, slashes and white space part words, a possessive 's falls away. Words
 become comparable through `stem`: case, accents, Greek letters, British spelling, Roman numerals, plural and derivation
 (Snowball's English stemmer and rules for Latin and Greek: dysplasia, dysplastic). Function words ("of the") are skipped
-and the order of the words does not count, so that "abnormality of the heart" and "abnormal heart" are one.
+and the order of the words does not count, so that "abnormality of the heart" and "abnormal heart" are one; but the A of
+"hepatitis A" is no function word (`letters`).
 
 What may match how (`alias_codes`):
 
@@ -30,7 +31,8 @@ FUNCTION_WORDS = frozenset(
     "a an are as at be by due for from has have her his in into is it its of on or s that the their these this to "
     "was were which with".split()
 )
-WORD = re.compile(r"([^\W_]+)(?:['\u2019]s\b)?")
+_CAPITALS = frozenset(word.upper() for word in FUNCTION_WORDS)
+WORD = re.compile(r"([^\W_]+)(?:['\u2019][sS]\b)?")
 _GREEK = str.maketrans(
     {
         letter: name
@@ -59,7 +61,7 @@ _ROMAN = {
 _SPELLING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), instead)
     for pattern, instead in (
-        (r"(?<=..)[ao]e(?=[a-z])|^[ao]e(?=[a-z]{3})|(?<=^.)[ao]e(?=[a-z]{3})", "e"),  # haem, oedema, foetal
+        (r"(?<=..)[ao]e(?=[a-z])(?!s$)|^[ao]e(?=[a-z]{3})|(?<=^.)[ao]e(?=[a-z]{3})", "e"),  # haem, oedema, foetal
         (r"(?<=[a-z]{3})our", "or"),
         (r"(?<=[a-z]{2})is(?=e$|ed$|es$|ing$|ation)", "iz"),
         (r"(?<=[a-z]{2})([tb])re$", r"\1er"),
@@ -187,12 +189,26 @@ def absences(words: Sequence[str]) -> list[int]:
     return [n for n, word in enumerate(lower) if word == "absence" and last[n]]
 
 
+def letters(words: Sequence[str]) -> list[int]:
+    """Places of words that are letters or symbols, not the function words spelt alike: hepatitis A, the AT hook.
+
+    They are in capitals, and where they have more than one letter the words beside them are not: "PAIN IN THE NECK".
+    """
+    return [
+        n
+        for n, word in enumerate(words)
+        if word in _CAPITALS
+        and (len(word) == 1 or not any(w.isupper() and w.isalpha() for w in (*words[:n][-1:], *words[n + 1 : n + 2])))
+    ]
+
+
 def content_words(text: str) -> list[str]:
-    """The words of a text that are not function words, as written, but for `absences`."""
+    """The words of a name that are not function words, as written, but for `absences`."""
     words = WORD.findall(text)
+    spelt = letters(words)
     for place in absences(words):
         words[place] = "absent"
-    return [word for word in words if word.lower() not in FUNCTION_WORDS]
+    return [word for n, word in enumerate(words) if n in spelt or word.lower() not in FUNCTION_WORDS]
 
 
 def respelled(name: str) -> list[tuple[str, str]]:

@@ -2,9 +2,10 @@
 
 Two synonyms of one concept that differ in a single word pair these words: *renal anomaly*, *kidney anomaly*. A pair
 seen with several concepts, and with a fair share of those that have either word, is taken as a rule of the vocabulary,
-so that *renal cyst* is found where the graph only has *kidney cyst*. Likewise a word that synonyms often leave out
-(*abnormal rib morphology*, *abnormal ribs*) may be missing. Rules are not chained: a name gives way in one word, or in
-two if it has three words or more.
+so that *renal cyst* is found where the graph only has *kidney cyst*. Of common words a smaller share will do: 11 of
+MeSH's 214 concepts with a *neoplasm* in a name have a *cancer* in its place, and *breast cancer* is no name of its own.
+Likewise a word that synonyms often leave out (*abnormal rib morphology*, *abnormal ribs*) may be missing. Rules are not
+chained: a name gives way in one word, or in two if it has three words or more.
 """
 
 from collections import Counter
@@ -17,6 +18,9 @@ from kg.matching import stem
 
 MIN_CONCEPTS = 3  # concepts whose synonyms show a pair
 MIN_SHARE = 0.15  # of the concepts that have the rarer of the two words
+COMMON_CONCEPTS = 5  # concepts with which a pair of words, not of symbols, is seen if a smaller share is to do
+COMMON_SHARE = 0.03
+MIN_WORD = 4  # letters of a stem that is no symbol or number of chemistry: leu, leucine
 MIN_OMITTED = 0.4  # share of the concepts with a word that have a synonym without it
 MAX_ALIASES = 30  # of a concept that are compared with one another
 MAX_VARIANTS = 40  # keys of one name
@@ -78,7 +82,10 @@ def learn_variants(names: Iterable[Iterable[Sequence[str]]]) -> Variants:
         omitted.update(left)
     instead: dict[str, set[str]] = {}
     for (one, other), count in pairs.items():
-        if count >= MIN_CONCEPTS and count >= MIN_SHARE * min(seen[one], seen[other]):
+        share = count / min(seen[one], seen[other])
+        words = min(len(one), len(other)) >= MIN_WORD and one.isalpha() and other.isalpha()
+        common = words and count >= COMMON_CONCEPTS and share >= COMMON_SHARE
+        if common or (count >= MIN_CONCEPTS and share >= MIN_SHARE):
             instead.setdefault(one, set()).add(other)
             instead.setdefault(other, set()).add(one)
     head = Variants.head

@@ -216,7 +216,7 @@ def test_other_formats_and_files_that_do_not_fit_are_refused(linker, tmp_path):
     settings = json.loads((tmp_path / "a" / "linker.json").read_text())
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     (tmp_path / "a" / "linker.json").write_text(json.dumps({**settings, "format": 0}))
-    with pytest.raises(InputError, match="not a linker of format 4"):
+    with pytest.raises(InputError, match="not a linker of format 5"):
         Linker.load(tmp_path / "a")
     (tmp_path / "b" / "index_scale.npy").write_bytes((tmp_path / "b" / "dictionary_costs.npy").read_bytes())
     with pytest.raises(InputError, match="do not fit together"):

@@ -95,6 +95,44 @@ def test_what_only_looks_like_a_name_is_not_found(text):
     assert found(text) == []
 
 
+def test_a_word_of_every_sentence_is_no_name_that_is_spelt_otherwise():
+    assert found("She had pain in her toe, and shoes.", ["Shoes", "Toes"]) == [("toe", "Toes"), ("shoes", "Shoes")]
+    assert found("It was for his own good.", ["Fors", "Its", "Wass"]) == []
+
+
+LETTERED = [
+    "Hepatitis", "Hepatitis A", "Hepatitis A virus", "Vitamin A", "Vitamin deficiency", "Vitamin A deficiency",
+    "Protein S deficiency", "ITS studies", "AT hook", "Oil A", "A kinase", "Fever", "Pain in the neck",
+    "Down's syndrome",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Hepatitis A was excluded.", ["Hepatitis A"]),
+        ("HEPATITIS A WAS EXCLUDED.", ["Hepatitis A"]),
+        ("Vitamin deficiency, vitamin A deficiency", ["Vitamin deficiency", "Vitamin A deficiency"]),
+        ("vitamin a deficiency", ["Vitamin A deficiency"]),
+        ("a hepatitis a virus", ["Hepatitis A virus"]),
+        ("protein S deficiency, a protein deficiency", ["Protein S deficiency"]),
+        ("He studies oil at home with a hook.", []),
+        ("He had hepatitis a week ago. A fever came.", ["Hepatitis", "Fever"]),
+        ("A hepatitis. A-kinase; an A kinase", ["Hepatitis", "A kinase", "A kinase"]),
+        ("ITS studies of the AT-hook", ["ITS studies", "AT hook"]),
+        ("PAIN IN THE NECK, DOWN'S SYNDROME", ["Pain in the neck", "Down's syndrome"]),
+    ],
+)
+def test_a_letter_is_no_function_word(text, names):
+    assert [name for _, name in found(text, LETTERED)] == names
+
+
+def test_a_letter_is_no_function_word_where_a_name_is_looked_up():
+    finder, names = dictionary(LETTERED)
+    looked_up = {text: [names[hit.row] for hit in finder.lookup(text)] for text in ("hepatitis A", "A fever", "oil")}
+    assert looked_up == {"hepatitis A": ["Hepatitis A"], "A fever": ["Fever"], "oil": []}
+
+
 def test_symbols_and_names_of_case_sensitive_types_match_as_written():
     names = ["Was", "REST", "HLA-DRB1", "rest pain"]
     assert found("was at rest", names, case_sensitive={"Was"}) == []

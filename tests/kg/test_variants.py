@@ -33,3 +33,14 @@ def test_a_text_may_say_it_in_the_other_word():
     assert mention.candidates[0].signals == (("exchanged", 1.0), ("left out", 0.0))
     assert read(Linker.build(graph, variants=False)(text)) == []
     assert isinstance(Linker.build(graph)._dictionary, Dictionary)
+
+
+def test_of_common_words_a_smaller_share_will_do():
+    named = [[[other, str(n)] for other in ("neoplasm", "cancer")] for n in range(5)]
+    alone = [[[word, f"{word} {n}"], [word]] for n in range(100) for word in ("neoplasm", "cancer")]
+    assert learn_variants([*named, *alone]).instead["cancer"] == ("neoplasm",)
+    assert learn_variants([*named[:4], *alone]).instead == {}, "four concepts are too few"
+    assert learn_variants([*named, *alone, *alone[:200]]).instead == {}, "five of 205 are too few"
+    symbols = [[[{"cancer": "ca", "neoplasm": "neo"}.get(w, w) for w in name] for name in some] for some in named]
+    rest = [[[word, f"{word} {n}"], [word]] for n in range(100) for word in ("ca", "neo")]
+    assert learn_variants([*symbols, *rest]).instead == {}, "short ones may be symbols"
