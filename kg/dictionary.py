@@ -51,6 +51,7 @@ class Form:
         ends: Whether a mention may end with it: an adjective waits for its noun.
         modifier: Whether it may be left out of a mention: an adjective by its ending, a side, a degree, a number.
         inside: Whether it may stand inside a name's mention: it is known, or may be left out.
+        participle: Whether it ends as one: no name begins with it behind a hyphen, as in *drug-induced*.
         number: Whether it counts something: 2, II, A.
     """
 
@@ -65,6 +66,7 @@ class Form:
     ends: bool
     modifier: bool
     inside: bool
+    participle: bool
     number: bool
 
 
@@ -76,11 +78,13 @@ class Gap:
         breaks: Whether punctuation parts them.
         hard: Whether it is more than a comma.
         slash: Whether it joins conjuncts.
+        hyphen: Whether it makes one word of both.
     """
 
     breaks: bool
     hard: bool
     slash: bool
+    hyphen: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +208,11 @@ class Dictionary:
         forms = words.forms
         for run, close in words.runs():
             for i in range(len(run) - 1):
-                if forms[run[i]].code:
+                place = run[i]
+                if forms[place].code and not (forms[place].participle and words.gaps[place].hyphen):
                     self._windows(words, run, close, i, found, gaps)
         for place, form in enumerate(forms):
-            if form.short:
+            if form.short and not (form.participle and words.gaps[place].hyphen):
                 self._add(found, words.starts[place], words.ends[place], form.short, 0)
             if form.exact:
                 self._exact(words, place, found)
@@ -317,6 +322,7 @@ class Dictionary:
             ends=not adjectival,
             modifier=modifier,
             inside=code != 0 or modifier,
+            participle=len(lower) > 4 and lower.endswith("ed"),
             number=len(word) < 3 and (word.isdigit() or word.isupper()),
         )
 
@@ -368,7 +374,7 @@ def keep_spans(found: Mapping[tuple[int, int], object], words: Words, *, nested:
 def _gap(text: str) -> Gap:
     breaks = text != " " and _BREAK.search(text) is not None
     hard = breaks and text.strip() != ","
-    return Gap(breaks, hard, not hard and ("/" in text or "&" in text))
+    return Gap(breaks, hard, not hard and ("/" in text or "&" in text), hyphen=text == "-")
 
 
 _GAPS = _Remembered(_gap)

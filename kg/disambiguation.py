@@ -1,8 +1,9 @@
 """Which of several concepts a mention means: spelling first, then prior, context and coherence.
 
 Candidates whose spelling is within `MARGIN` of the best are ordered by spelling + CONTEXT * context + COHERENCE *
-coherence + CORPUS * the share of a corpus's mentions of that name which mean it. Ties keep their order: the better kind
-of name, then the lower id.
+coherence + CORPUS * the share of a corpus's mentions of that name which mean it + SAID for a name that the text has as
+it is, or its plural: *morphine* is not one of the *Morphines*. Ties keep their order: the better kind of name, then the
+lower id.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -12,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kg.matching import is_said
 from loaders.records import Candidate
 
 MARGIN = 0.1
 CONTEXT = 0.2
 COHERENCE = 0.1
 CORPUS = 0.2
+SAID = 0.1
 # Text, the spans of its mentions, the concept ids of the candidates of each -> a number in [0, 1] for each of these.
 ContextScorer = Callable[[str, Sequence[tuple[int, int]], Sequence[Sequence[str]]], Sequence[Sequence[float]]]
 
@@ -86,6 +89,7 @@ def collapse(candidates: Sequence[Candidate], rows: Sequence[int], hierarchy: Hi
 
 
 def weigh(
+    name: str,
     candidates: Sequence[Candidate],
     rows: Sequence[int],
     context: Sequence[float] | None,
@@ -95,6 +99,7 @@ def weigh(
     """Candidates in the order of their scores, with the signals of context and coherence added.
 
     Args:
+        name: Of the mention, as the text has it.
         candidates: By spelling, the best first.
         rows: Their concepts.
         context: How well each fits the text, in [0, 1]; None for no such signal.
@@ -115,6 +120,7 @@ def weigh(
                 coherence = max((hierarchy.near(row, other) for other in others if other != row), default=0.0)
                 signals.append(("coherence", round(coherence, 5)))
                 score += COHERENCE * (coherence - 1)
+            score += SAID * is_said(candidate.alias, name)
             score += CORPUS * next((share for name, share in candidate.signals if name == "corpus"), 0.0)
         weighed.append((-score, n, replace(candidate, signals=tuple(signals))))
     order = sorted(weighed, key=lambda item: item[:2])

@@ -469,6 +469,7 @@ class Linker:
             scores = dict(zip(asked, context(text, [spans[n] for n in asked], ids), strict=True))
         return [
             weigh(
+                places[n].name,
                 found.candidates,
                 found.rows,
                 scores.get(n),

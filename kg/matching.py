@@ -75,7 +75,8 @@ _SPELLING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 _SPELT = re.compile(r"[ao]e|our|is|[tb]re$|ulph|euc|ys|grey|ll(?:ed|ing)$")  # without it no rule of spelling applies
 # Endings that turn one stem into another part of speech: hypotonia, hypotonic; microcephaly, microcephalic.
 _ENDING = re.compile(r"(?:ia|ic|i|y|ism|al|a|us|um|ous|ae|is|e|ar)$")
-_FINDING = re.compile(r"(?:ia|ic|y)$")
+_ADJECTIVE = ("tensive", "tension"), ("leptic", "lepsy")
+_FINDING = re.compile(r"(?<!ar)(?:ia|ic|y)$")  # not pulmonary, Pulmonaria
 # Nouns and adjectives whose stems differ: dysplasia, dysplastic; clavicle, clavicular; larynx, laryngeal.
 _DERIVED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), instead)
@@ -102,6 +103,8 @@ _PREFIXED = re.compile(
     r"|pseudo|retro|semi|sub|super|supra|trans|ultra|under)([-\s]?)([^\W_]{4,})",
     re.IGNORECASE,
 )
+# A function word, behind another one, in a title's spelling: part of a name, as in Fill-It or Green Or.
+_NAMED = re.compile(rf"(?<=[^\W_])[^\w]+(?:{'|'.join(sorted(w.capitalize() for w in FUNCTION_WORDS if len(w) > 1))})\b")
 _KEPT = ("itis", "itides", "osis", "oses", "oma", "omas", "omata")
 _stemmer = snowballstemmer.stemmer("english")
 
@@ -136,6 +139,9 @@ def singular(word: str) -> str:
 def base(word: str) -> str:
     """The form by which a name of one word is known: singular, and for a long word its noun and adjective as one."""
     plain = singular(word)
+    for adjective, noun in _ADJECTIVE:
+        if len(plain) > len(adjective) + 2 and plain.endswith(adjective):
+            return plain.removesuffix(adjective) + noun
     short = _FINDING.sub("", plain)  # a cell, as in neutrophil, is not the finding, neutrophilia
     return short + "y" if len(short) >= 6 and short != plain else plain
 
@@ -165,6 +171,14 @@ def word_code(word: str) -> int:
     Two names of different words share a key with a chance of about 2**-56 for each pair, so keys are not verified.
     """
     return int.from_bytes(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")
+
+
+def is_said(name: str, text: str) -> bool:
+    """Whether a text has a name as it is, or its plural: *anomalies* is *Anomaly*, *morphine* is not *Morphines*."""
+    of_name, of_text = WORD.findall(name), WORD.findall(text)
+    return len(of_name) == len(of_text) and all(
+        spelling(one) in (spelling(other), singular(other)) for one, other in zip(of_name, of_text, strict=True)
+    )
 
 
 def is_symbol(name: str) -> bool:
@@ -231,6 +245,8 @@ def alias_codes(name: str, case_sensitive: bool) -> list[int]:
         exact = WORD.findall(name)
         return [word_code("!" + word) for word in exact] if not (len(name) < 3 and not name.isupper()) else []
     words = content_words(name)
+    if len(words) == 1 and re.search(_NAMED, name):
+        return [word_code("!" + word) for word in WORD.findall(name)]
     if len(words) > MAX_WORDS or any(len(word) > MAX_LETTERS for word in words):
         return []
     if len(words) == 1:

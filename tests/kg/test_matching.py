@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kg import matching
 from kg.dictionary import Dictionary
-from kg.matching import alias_codes, base, is_symbol, singular, spelling, stem
+from kg.matching import alias_codes, base, is_said, is_symbol, singular, spelling, stem
 from kg.mentions import Settings, find_mentions
 
 NAMES = [
@@ -98,6 +98,10 @@ def test_what_only_looks_like_a_name_is_not_found(text):
 def test_a_word_of_every_sentence_is_no_name_that_is_spelt_otherwise():
     assert found("She had pain in her toe, and shoes.", ["Shoes", "Toes"]) == [("toe", "Toes"), ("shoes", "Shoes")]
     assert found("It was for his own good.", ["Fors", "Its", "Wass"]) == []
+    names = ["Fill-It", "Pulmonaria", "The fever", "Loss of"]
+    assert [name for _, name in found("Fill it. Fill-It, pulmonary fever of loss.", names)] == [
+        "Fill-It", "The fever", "Loss of",
+    ]  # fmt: skip
 
 
 LETTERED = [
@@ -131,6 +135,22 @@ def test_a_letter_is_no_function_word_where_a_name_is_looked_up():
     finder, names = dictionary(LETTERED)
     looked_up = {text: [names[hit.row] for hit in finder.lookup(text)] for text in ("hepatitis A", "A fever", "oil")}
     assert looked_up == {"hepatitis A": ["Hepatitis A"], "A fever": ["Fever"], "oil": []}
+
+
+def test_no_name_begins_with_the_participle_of_another_word():
+    names = ["Induced hypotension", "Hypotension", "Age related deafness"]
+    text = "Drug-induced hypotension and age-related deafness; induced hypotension in the hypotensive"
+    assert [name for _, name in found(text, names)] == [
+        "Hypotension", "Age related deafness", "Induced hypotension", "Hypotension",
+    ]  # fmt: skip
+
+
+def test_what_a_text_says_of_a_name_is_it_or_its_plural():
+    for name, text, said in (
+        ("Morphines", "morphine", False), ("Morphine", "morphine", True), ("Ear anomaly", "ear anomalies", True),
+        ("Tumour", "TUMORS", True), ("Abnormality of the ear", "abnormal ear", False), ("", "", True),
+    ):  # fmt: skip
+        assert is_said(name, text) == said
 
 
 def test_symbols_and_names_of_case_sensitive_types_match_as_written():
