@@ -21,6 +21,9 @@ MIN_SHARE = 0.15  # of the concepts that have the rarer of the two words
 COMMON_CONCEPTS = 5  # concepts with which a pair of words, not of symbols, is seen if a smaller share is to do
 COMMON_SHARE = 0.03
 MIN_WORD = 4  # letters of a stem that is no symbol or number of chemistry: leu, leucine
+GENERAL = (
+    0.01  # of the concepts that have a word, to be had with the other too; else it says less: receptor, purinoceptor
+)
 MIN_OMITTED = 0.4  # share of the concepts with a word that have a synonym without it
 MAX_ALIASES = 30  # of a concept that are compared with one another
 MAX_VARIANTS = 40  # keys of one name
@@ -86,8 +89,9 @@ def learn_variants(names: Iterable[Iterable[Sequence[str]]]) -> Variants:
         words = min(len(one), len(other)) >= MIN_WORD and one.isalpha() and other.isalpha()
         common = words and count >= COMMON_CONCEPTS and share >= COMMON_SHARE
         if common or (count >= MIN_CONCEPTS and share >= MIN_SHARE):
-            instead.setdefault(one, set()).add(other)
-            instead.setdefault(other, set()).add(one)
+            for said, named in ((one, other), (other, one)):
+                if count >= GENERAL * seen[said]:
+                    instead.setdefault(named, set()).add(said)
     head = Variants.head
     if head in seen:
         instead.setdefault(head, set()).update(stem(word) for word in _ABNORMALITIES)

@@ -44,3 +44,11 @@ def test_of_common_words_a_smaller_share_will_do():
     symbols = [[[{"cancer": "ca", "neoplasm": "neo"}.get(w, w) for w in name] for name in some] for some in named]
     rest = [[[word, f"{word} {n}"], [word]] for n in range(100) for word in ("ca", "neo")]
     assert learn_variants([*symbols, *rest]).instead == {}, "short ones may be symbols"
+
+
+def test_a_word_that_says_less_does_not_stand_for_one_that_says_more():
+    named = [[["purinoceptor", str(n)], ["receptor", str(n)]] for n in range(6)]
+    others = [[["receptor", f"x{n}"], [f"x{n}"]] for n in range(700)]
+    assert learn_variants(named).instead == {"purinoceptor": ("receptor",), "receptor": ("purinoceptor",)}
+    learnt = learn_variants([*named, *others])
+    assert learnt.instead == {"receptor": ("purinoceptor",)}, "a purinoceptor is a receptor, not the other way round"
