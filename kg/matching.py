@@ -28,7 +28,7 @@ import snowballstemmer
 MAX_WORDS = 12  # the longest window of content words that is looked up
 MAX_LETTERS = 100  # no longer word is looked up
 FUNCTION_WORDS = frozenset(
-    "a an are as at be by due for from has have her his in into is it its of on or s that the their these this to "
+    "a an are as at be by due for from has have her his in into is it its of on s that the their these this to "
     "was were which with".split()
 )
 _CAPITALS = frozenset(word.upper() for word in FUNCTION_WORDS)
@@ -129,6 +129,8 @@ def singular(word: str) -> str:
     for ending, instead in (("omata", "oma"), ("oses", "osis"), ("itides", "itis")):
         if plain.endswith(ending):
             return plain.removesuffix(ending) + instead
+    if plain == "news":  # of which "new" is no singular
+        return plain
     if len(plain) > 4 and plain.endswith("ies"):
         return plain[:-3] + "y"
     if len(plain) > 4 and plain.endswith(("ses", "xes", "zes", "ches", "shes")):
@@ -199,7 +201,7 @@ def absences(words: Sequence[str]) -> list[int]:
     lower = [word.lower() for word in words]
     if "absence" not in lower:
         return []
-    last = [*(word in FUNCTION_WORDS and word != "or" for word in lower[1:]), True]  # "absence or atonic seizures"
+    last = [*(word in FUNCTION_WORDS for word in lower[1:]), True]
     return [n for n, word in enumerate(lower) if word == "absence" and last[n]]
 
 
@@ -251,4 +253,6 @@ def alias_codes(name: str, case_sensitive: bool) -> list[int]:
         return []
     if len(words) == 1:
         return [word_code("=" + base(words[0]))]
+    if all(len(word) == 1 for word in words):
+        return [word_code("!" + word) for word in words]
     return [word_code(stem(word)) for word in words]

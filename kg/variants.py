@@ -85,6 +85,8 @@ def learn_variants(names: Iterable[Iterable[Sequence[str]]]) -> Variants:
         omitted.update(left)
     instead: dict[str, set[str]] = {}
     for (one, other), count in pairs.items():
+        if min(len(one), len(other)) < 2:  # a letter or a number: any of them stands beside any other somewhere
+            continue
         share = count / min(seen[one], seen[other])
         words = min(len(one), len(other)) >= MIN_WORD and one.isalpha() and other.isalpha()
         common = words and count >= COMMON_CONCEPTS and share >= COMMON_SHARE

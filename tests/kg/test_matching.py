@@ -98,8 +98,8 @@ def test_what_only_looks_like_a_name_is_not_found(text):
 def test_a_word_of_every_sentence_is_no_name_that_is_spelt_otherwise():
     assert found("She had pain in her toe, and shoes.", ["Shoes", "Toes"]) == [("toe", "Toes"), ("shoes", "Shoes")]
     assert found("It was for his own good.", ["Fors", "Its", "Wass"]) == []
-    names = ["Fill-It", "Pulmonaria", "The fever", "Loss of"]
-    assert [name for _, name in found("Fill it. Fill-It, pulmonary fever of loss.", names)] == [
+    names = ["Fill-It", "Pulmonaria", "The fever", "Loss of", "News"]
+    assert [name for _, name in found("Fill it. Fill-It, new pulmonary fever of loss.", names)] == [
         "Fill-It", "The fever", "Loss of",
     ]  # fmt: skip
 
@@ -151,6 +151,14 @@ def test_what_a_text_says_of_a_name_is_it_or_its_plural():
         ("Tumour", "TUMORS", True), ("Abnormality of the ear", "abnormal ear", False), ("", "", True),
     ):  # fmt: skip
         assert is_said(name, text) == said
+
+
+def test_what_or_parts_is_not_one_name():
+    names = ["Chest pain", "Migraine headache", "Aplasia or hypoplasia of the thumb", "C.A.B.", "Breath"]
+    assert found("pain or chest, headache or migraine; a b c", names) == []
+    assert found("hypoplasia or aplasia of thumbs, C A B", names) == [
+        ("hypoplasia or aplasia of thumbs", "Aplasia or hypoplasia of the thumb"), ("C A B", "C.A.B."),
+    ]  # fmt: skip
 
 
 def test_symbols_and_names_of_case_sensitive_types_match_as_written():

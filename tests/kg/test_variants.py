@@ -44,6 +44,7 @@ def test_of_common_words_a_smaller_share_will_do():
     symbols = [[[{"cancer": "ca", "neoplasm": "neo"}.get(w, w) for w in name] for name in some] for some in named]
     rest = [[[word, f"{word} {n}"], [word]] for n in range(100) for word in ("ca", "neo")]
     assert learn_variants([*symbols, *rest]).instead == {}, "short ones may be symbols"
+    assert learn_variants([[["k", organ], ["4", organ]] for organ in ORGANS]).instead == {}, "letters stand for nothing"
 
 
 def test_a_word_that_says_less_does_not_stand_for_one_that_says_more():
