@@ -132,6 +132,9 @@ ENDS = {
         shows | showed | revealed | reveals | demonstrated | and has | and had | and is | and was | which | who |
         whose | associated with | then | so that
     """,
+    "negated possible": """
+        after | during | since | despite | following | before | prior to | in spite of
+    """,
     "historical": "now | current | currently | presently | today | at present",
 }
 

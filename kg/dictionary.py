@@ -193,8 +193,9 @@ class Dictionary:
         parts = _TOKEN.split(text)  # gap, word, possessive, gap, ..., gap
         bounds = list(accumulate(map(len, parts)))
         words, gaps = parts[1::3], list(map(_GAPS.__getitem__, parts[:-1:3]))
-        # "A fever" begins a sentence, "A-fib" with a letter.
+        # "A fever" begins a sentence, "A-fib" with a letter. In "hepatitis a, b" no word follows the article.
         spelt = [n for n in letters(words) if words[n] != "A" or (n and not gaps[n].hard) or parts[3 * n + 3] == "-"]
+        spelt += [n for n, gap in enumerate(gaps[1:]) if gap.breaks and words[n] == "a"]
         return Words(bounds[:-1:3], bounds[1::3], self._forms_of(words, spelt), gaps)
 
     def find(self, words: Words, *, gaps: bool = True) -> Found:

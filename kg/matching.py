@@ -208,14 +208,17 @@ def absences(words: Sequence[str]) -> list[int]:
 def letters(words: Sequence[str]) -> list[int]:
     """Places of words that are letters or symbols, not the function words spelt alike: hepatitis A, the AT hook.
 
-    They are in capitals, and where they have more than one letter the words beside them are not: "PAIN IN THE NECK".
+    They are in capitals, and where they have more than one letter the words beside them are not: "PAIN IN THE NECK". An
+    *a* that no word follows, or *and*, is no article: "hepatitis a and b".
     """
-    return [
-        n
-        for n, word in enumerate(words)
-        if word in _CAPITALS
-        and (len(word) == 1 or not any(w.isupper() and w.isalpha() for w in (*words[:n][-1:], *words[n + 1 : n + 2])))
-    ]
+
+    def is_letter(n: int, word: str) -> bool:
+        beside = (*words[:n][-1:], *words[n + 1 : n + 2])
+        if word in _CAPITALS:
+            return len(word) == 1 or not any(other.isupper() and other.isalpha() for other in beside)
+        return word == "a" and (n + 1 == len(words) or words[n + 1].lower() in ("and", "or"))
+
+    return [n for n, word in enumerate(words) if (word in _CAPITALS or word == "a") and is_letter(n, word)]
 
 
 def content_words(text: str) -> list[str]:

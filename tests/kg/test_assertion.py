@@ -27,6 +27,8 @@ Possible [meningitis|possible] with [neck stiffness|possible].
 Without [fever|negated]; with [rash].
 No family history of [breast cancer|family,negated].
 No evidence of [metastasis|negated] however [ascites] is present.
+Denies [nausea|negated] or [vomiting|negated] since starting [phenytoin].
+No evidence of [ataxia|negated] after [warfarin].
 """
 
 

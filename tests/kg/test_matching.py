@@ -120,6 +120,8 @@ LETTERED = [
         ("vitamin a deficiency", ["Vitamin A deficiency"]),
         ("a hepatitis a virus", ["Hepatitis A virus"]),
         ("protein S deficiency, a protein deficiency", ["Protein S deficiency"]),
+        ("hepatitis a, fever; a hepatitis a", ["Hepatitis A", "Fever", "Hepatitis A"]),
+        ("hepatitis a and a fever", ["Hepatitis A", "Fever"]),
         ("He studies oil at home with a hook.", []),
         ("He had hepatitis a week ago. A fever came.", ["Hepatitis", "Fever"]),
         ("A hepatitis. A-kinase; an A kinase", ["Hepatitis", "A kinase", "A kinase"]),
