@@ -27,7 +27,7 @@ GENERAL = (
 MIN_OMITTED = 0.4  # share of the concepts with a word that have a synonym without it
 MAX_ALIASES = 30  # of a concept that are compared with one another
 MAX_VARIANTS = 40  # keys of one name
-# What texts say for "abnormality", beyond what names say.
+# What texts say for "abnormality" where the graph's names have some of it too: HPO's have, MeSH's are malformations.
 _ABNORMALITY = "abnormality"
 _ABNORMALITIES = ("anomaly", "defect", "disorder", "involvement", "lesion", "malformation", "manifestation", "sign")
 
@@ -94,8 +94,8 @@ def learn_variants(names: Iterable[Iterable[Sequence[str]]]) -> Variants:
             for said, named in ((one, other), (other, one)):
                 if count >= GENERAL * seen[said]:
                     instead.setdefault(named, set()).add(said)
-    head = Variants.head
-    if head in seen:
-        instead.setdefault(head, set()).update(stem(word) for word in _ABNORMALITIES)
+    words = {stem(word) for word in _ABNORMALITIES}
+    if not words.isdisjoint(instead.get(Variants.head, ())):
+        instead[Variants.head] |= words
     often = {w for w, n in omitted.items() if n >= 10 and n >= MIN_OMITTED * seen[w]}
     return Variants({word: tuple(sorted(others)) for word, others in sorted(instead.items())}, frozenset(often))

@@ -1,6 +1,6 @@
 from kg.dictionary import Dictionary
 from kg.linking import Linker
-from kg.variants import NONE, learn_variants
+from kg.variants import NONE, Variants, learn_variants
 from tests.kg.test_linking import graph_of, read
 
 ORGANS = ("artery", "cyst", "stone", "failure", "tumor")
@@ -53,3 +53,10 @@ def test_a_word_that_says_less_does_not_stand_for_one_that_says_more():
     assert learn_variants(named).instead == {"purinoceptor": ("receptor",), "receptor": ("purinoceptor",)}
     learnt = learn_variants([*named, *others])
     assert learnt.instead == {"receptor": ("purinoceptor",)}, "a purinoceptor is a receptor, not the other way round"
+
+
+def test_a_lesion_is_an_abnormality_where_the_graph_speaks_so():
+    head = Variants.head
+    said = [[[head, organ], ["anomal", organ]] for organ in ORGANS]
+    assert "lesion" in learn_variants(said).instead[head]
+    assert learn_variants([[[head, organ], ["deform", organ]] for organ in ORGANS]).instead[head] == ("deform",)
