@@ -91,6 +91,8 @@ def explain(
     """
     import fusion
 
+    if draw is not None and draw.suffix.lower() not in (".png", ".html"):
+        raise MedgraftError(f"{draw} is to be .png or .html; choose one of these endings")
     loaded = fusion.load(model, device=device)
     given = _given(loaded, [text], mentions, device, question, option or ())
     explanations = []
@@ -110,10 +112,8 @@ def _draw(explanations: Sequence[Any], file: Path, top: int) -> None:
 
     if file.suffix.lower() == ".html":
         file.write_text(page([explanations]), encoding="utf-8", errors="backslashreplace")
-    elif file.suffix.lower() == ".png":
-        draw_explanations(explanations, file, top)
     else:
-        raise MedgraftError(f"{file} is to be .png or .html; choose one of these endings")
+        draw_explanations(explanations, file, top)
 
 
 def _given(

@@ -246,16 +246,14 @@ def alias_codes(name: str, case_sensitive: bool) -> list[int]:
     """The codes of a name's words in the way it may match; empty for a name that is never looked for."""
     if not any(c.isalpha() for c in name) or len(name) < 2:
         return []
+    as_written = [word_code("!" + word) for word in WORD.findall(name)]
     if case_sensitive or is_symbol(name) or len(name) < 3:
-        exact = WORD.findall(name)
-        return [word_code("!" + word) for word in exact] if not (len(name) < 3 and not name.isupper()) else []
+        return [] if len(name) < 3 and not name.isupper() else as_written
     words = content_words(name)
-    if len(words) == 1 and re.search(_NAMED, name):
-        return [word_code("!" + word) for word in WORD.findall(name)]
     if len(words) > MAX_WORDS or any(len(word) > MAX_LETTERS for word in words):
         return []
     if len(words) == 1:
-        return [word_code("=" + base(words[0]))]
+        return as_written if re.search(_NAMED, name) else [word_code("=" + base(words[0]))]
     if all(len(word) == 1 for word in words):
-        return [word_code("!" + word) for word in words]
+        return as_written if words else []
     return [word_code(stem(word)) for word in words]

@@ -94,8 +94,8 @@ def learn_variants(names: Iterable[Iterable[Sequence[str]]]) -> Variants:
             for said, named in ((one, other), (other, one)):
                 if count >= GENERAL * seen[said]:
                     instead.setdefault(named, set()).add(said)
-    words = {stem(word) for word in _ABNORMALITIES}
-    if not words.isdisjoint(instead.get(Variants.head, ())):
-        instead[Variants.head] |= words
+    abnormal = {stem(word) for word in _ABNORMALITIES}
+    if not abnormal.isdisjoint(instead.get(Variants.head, ())):
+        instead[Variants.head] |= abnormal
     often = {w for w, n in omitted.items() if n >= 10 and n >= MIN_OMITTED * seen[w]}
     return Variants({word: tuple(sorted(others)) for word, others in sorted(instead.items())}, frozenset(often))
