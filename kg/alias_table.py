@@ -67,6 +67,7 @@ def alias_table(
     place = {i: n for n, i in enumerate(concepts["id"].to_pylist())}
     sensitive = np.array([not set(CASE_SENSITIVE_TYPES).isdisjoint(t or ()) for t in concepts["types"].to_pylist()])
     spoken = None if languages is None else frozenset(languages)
+    capitals = _in_capitals(of_graph["name"])
     counts: Counter[str] = Counter()
     concept, kinds, kept, exact, often = array("i"), array("b"), array("q"), array("b"), array("i")
     for row, (concept_id, name, kind, language, suppressed) in enumerate(_rows(names)):
@@ -77,14 +78,14 @@ def alias_table(
             counts["suppressed"] += 1
         elif spoken is not None and language not in spoken and row < len(of_graph):
             counts["other language"] += 1
-        elif not alias_codes(name, bool(sensitive[n])):
+        elif not alias_codes(name, as_written := bool(sensitive[n]) or is_symbol(name, capitals=capitals)):
             counts["too short, too long or only function words"] += 1
         else:
             counts["kept"] += 1
             concept.append(n)
             kinds.append(NAME_KINDS.index(kind))
             kept.append(row)
-            exact.append(bool(sensitive[n]) or is_symbol(name))
+            exact.append(as_written)
             often.append(0 if row < len(of_graph) else seen[concept_id, name])
     table = pa.table(
         {
@@ -188,6 +189,14 @@ def spellings_of_types(
         return np.zeros(0, np.int32)
     inside = chosen[aliases["concept"].to_numpy()[rows[starts[0] :]]]
     return np.flatnonzero(np.logical_or.reduceat(inside, starts[:-1] - starts[0])).astype(np.int32)
+
+
+def _in_capitals(names: pa.ChunkedArray) -> bool:
+    """Whether more than half of the names of several words are written in capitals, so that these say nothing."""
+    import pyarrow.compute as pc
+
+    several = names.filter(pc.match_substring_regex(names, r"[A-Za-z].* .*[A-Za-z]"))
+    return len(several) > 0 and pc.mean(pc.equal(several, pc.utf8_upper(several))).as_py() > 0.5
 
 
 def _corpus_names(seen: Mapping[tuple[str, str], int]) -> pa.Table:

@@ -183,13 +183,17 @@ def is_said(name: str, text: str) -> bool:
     )
 
 
-def is_symbol(name: str) -> bool:
-    """Whether a name looks like an abbreviation or a symbol: BRCA1, ASD, HLA-DRB1."""
+def is_symbol(name: str, *, capitals: bool = False) -> bool:
+    """Whether a name looks like an abbreviation or a symbol: BRCA1, ASD, HLA-DRB1.
+
+    In a vocabulary in capitals, where FEVER is a word, only one of three letters at most or with a digit does.
+    """
+    longest = 3 if capitals else 6
     return (
         " " not in name
         and not any(c.islower() for c in name)
         and any(c.isupper() for c in name)
-        and (len(name) <= 6 or any(c.isdigit() for c in name))
+        and (len(name) <= longest or any(c.isdigit() for c in name))
     )
 
 
@@ -243,11 +247,16 @@ def respelled(name: str) -> list[tuple[str, str]]:
 
 
 def alias_codes(name: str, case_sensitive: bool) -> list[int]:
-    """The codes of a name's words in the way it may match; empty for a name that is never looked for."""
+    """The codes of a name's words in the way it may match; empty for a name that is never looked for.
+
+    Args:
+        name: Of a concept.
+        case_sensitive: Whether it matches as written only, as a symbol and a gene's name do.
+    """
     if not any(c.isalpha() for c in name) or len(name) < 2:
         return []
     as_written = [word_code("!" + word) for word in WORD.findall(name)]
-    if case_sensitive or is_symbol(name) or len(name) < 3:
+    if case_sensitive or len(name) < 3:
         return [] if len(name) < 3 and not name.isupper() else as_written
     words = content_words(name)
     if len(words) > MAX_WORDS or any(len(word) > MAX_LETTERS for word in words):

@@ -286,3 +286,15 @@ def test_offsets_index_the_original_text(linker, text):
         assert last <= mention.start < mention.end <= len(text)
         assert mention.candidates[0].concept_id == mention.concept_id and 0 <= mention.score <= 1
         last = mention.end
+
+
+def test_in_a_vocabulary_in_capitals_a_short_word_is_no_symbol():
+    names = ("FEVER", "CHEST PAIN", "HEPATITIS A", "MI", "PAIN IN THE NECK", "P53")
+    linker = Linker.build(graph_of([(f"C:{name}", name, ["T"], None) for name in names], []))
+    text = "Fever, chest pain, hepatitis A, pain in his neck; mi, MI, p53 and P53."
+    assert read(linker(text)) == [
+        ("Fever", "C:FEVER"), ("chest pain", "C:CHEST PAIN"), ("hepatitis A", "C:HEPATITIS A"),
+        ("pain in his neck", "C:PAIN IN THE NECK"), ("P53", "C:P53"),
+    ]  # fmt: skip
+    mixed = Linker.build(graph_of([*CONCEPTS, ("C:1", "FEVER", ["T"], None)], SYNONYMS))
+    assert read(mixed("A fever. FEVER")) == [("FEVER", "C:1")]

@@ -35,7 +35,7 @@ NAMES = [
 
 def dictionary(names, case_sensitive=()):
     """Of plain names: rows are their places among those that may match."""
-    coded = [(n, alias_codes(n, n in case_sensitive)) for n in names]
+    coded = [(n, alias_codes(n, n in case_sensitive or is_symbol(n))) for n in names]
     kept = [(n, codes) for n, codes in coded if codes]
     keys = np.array([sum(codes) for _, codes in kept], np.int64)
     order = np.argsort(keys, kind="stable")
