@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kg.matching import alias_codes, base, content_words, is_symbol, respelled, stem, word_code
+from kg.matching import alias_codes, base, content_words, is_symbol, respelled, stem, unmarked, word_code
 from kg.variants import NONE, Variants, learn_variants
 from loaders.records import Document
 from loaders.tables import NAME_KINDS, SCHEMAS
@@ -132,16 +132,20 @@ def alias_keys(aliases: pa.Table, *, variants: bool) -> tuple[Keys, Variants]:
     for row, (name, sensitive) in enumerate(_pairs(aliases)):
         plain = alias_codes(name, sensitive)
         add(row, 0, plain)
+        if marked := unmarked(name):
+            bare, cost = marked
+            if known := alias_codes(bare, sensitive or is_symbol(bare)):
+                add(row, cost, known)
         if not sensitive:
             prefixed += [(row, other, word) for other, word in respelled(name)]
         if learnt is NONE or sensitive or len(plain) < 2 or len(plain) > 6:
             continue
         for form, cost in learnt.of([stem(word) for word in content_words(name)]):
             add(row, cost, [word_code(word) for word in form])
-    known = frozenset(codes)
+    there = frozenset(codes)
     for row, other, word in prefixed:
         respelt = alias_codes(other, False)
-        if respelt and (not word or word_code(stem(word)) in known or word_code("=" + base(word)) in known):
+        if respelt and (not word or word_code(stem(word)) in there or word_code("=" + base(word)) in there):
             add(row, 0, respelt)
     key = np.array(keys, np.int64)
     order = np.lexsort((np.array(rows, np.int32), np.array(costs, np.int8), key))

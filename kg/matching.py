@@ -13,6 +13,7 @@ What may match how (`alias_codes`):
 - one short word (fewer than six letters): case, plural and spelling may differ, but not the derivation;
 - everything else: by stems, in any order.
 - A prefix of a word may be written apart or as one with it (`respelled`): pre-auricular, preauricular.
+- The mark of a kind or of a rest may be missing (`unmarked`): Asthma (disorder), Pneumonia NOS.
 - Names of one character, two-character names with a lower-case letter, names without a letter and names that consist
   of function words only are never looked for.
 """
@@ -105,6 +106,15 @@ _PREFIXED = re.compile(
 )
 # A function word, behind another one, in a title's spelling: part of a name, as in Fill-It or Green Or.
 _NAMED = re.compile(rf"(?<=[^\W_])[^\w]+(?:{'|'.join(sorted(w.capitalize() for w in FUNCTION_WORDS if len(w) > 1))})\b")
+# What SNOMED CT calls semantic tags, at the end of a fully specified name.
+_TAGGED = re.compile(
+    r"\s+\((?:disorder|finding|procedure|situation|event|body structure|cell|cell structure|morphologic abnormality"
+    r"|observable entity|organism|substance|product|medicinal product|clinical drug|physical object|qualifier value"
+    r"|regime/therapy|person|social concept|specimen|navigational concept)\)$",
+    re.IGNORECASE,
+)
+# What classifications add to the name of a rest: Gout, unspecified; Pneumonia NOS.
+_UNSPECIFIED = re.compile(r",?\s+(?:\(?NOS\)?|\(?not otherwise specified\)?)$|,\s+unspecified$", re.IGNORECASE)
 _KEPT = ("itis", "itides", "osis", "oses", "oma", "omas", "omata")
 _stemmer = snowballstemmer.stemmer("english")
 
@@ -244,6 +254,16 @@ def respelled(name: str) -> list[tuple[str, str]]:
         for match in _PREFIXED.finditer(name)
         for prefix, between, word in [match.groups()]
     ]
+
+
+def unmarked(name: str) -> tuple[str, int] | None:
+    """A name without the mark of its kind or of a rest, with what it costs; None for a name without such a mark.
+
+    *Asthma (disorder)* is *Asthma*; what is *Asthma, unspecified* comes after what is *Asthma*.
+    """
+    tagged = _TAGGED.sub("", name)
+    plain = _UNSPECIFIED.sub("", tagged)
+    return (plain, int(plain != tagged)) if plain != name and plain else None
 
 
 def alias_codes(name: str, case_sensitive: bool) -> list[int]:

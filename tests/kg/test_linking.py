@@ -298,3 +298,17 @@ def test_in_a_vocabulary_in_capitals_a_short_word_is_no_symbol():
     ]  # fmt: skip
     mixed = Linker.build(graph_of([*CONCEPTS, ("C:1", "FEVER", ["T"], None)], SYNONYMS))
     assert read(mixed("A fever. FEVER")) == [("FEVER", "C:1")]
+
+
+def test_the_mark_of_a_kind_or_of_a_rest_may_be_missing():
+    names = (
+        "Asthma (disorder)", "COPD (disorder)", "Gout", "Gout, unspecified", "Pneumonia NOS", "Melanoma (of the skin)",
+        "Migraine, not otherwise specified", "(disorder)",
+    )  # fmt: skip
+    linker = Linker.build(graph_of([(f"C:{n}", name, ["T"], None) for n, name in enumerate(names)], []))
+    document = linker("Asthma, COPD, copd, gout, pneumonia, melanoma, migraine; the disorder")
+    found = {document.text[m.start : m.end]: [(c.concept_id, c.score) for c in m.candidates[:2]] for m in document}
+    assert found["Asthma"][0] == ("C:0", 1.0) and found["COPD"][0] == ("C:1", 1.0)
+    assert found["gout"] == [("C:2", 1.0), ("C:3", 0.95)]
+    assert found["pneumonia"][0] == ("C:4", 0.95) and found["migraine"][0] == ("C:6", 0.95)
+    assert found.keys().isdisjoint({"melanoma", "copd"})
