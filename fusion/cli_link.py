@@ -28,6 +28,12 @@ def link(
         list[str], typer.Argument(help="Texts, or files and folders: plain text, JSON lines, BioC, brat, PubTator, ...")
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="Candidates a mention.")] = 5,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", help="Only concepts of this semantic type.", show_default="all")
+    ] = None,
+    languages: Annotated[
+        list[str] | None, typer.Option("--language", help="Only names in this language.", show_default="en")
+    ] = None,
     nested: Annotated[bool, typer.Option("--nested", help="Report mentions inside longer ones too.")] = False,
     given: Annotated[bool, typer.Option("--given", help="Link the mentions that the documents have.")] = False,
     corpus: Annotated[
@@ -64,6 +70,8 @@ def link(
 
     Example: medgraft link graphs/hpo notes/ corpus.xml.gz --out linked.jsonl --jobs 4
 
+    Example: medgraft link graphs/mesh notes/ --type Disease --save linkers/diseases
+
     Example: medgraft link graphs/mesh found.jsonl --given --vectors encoders/names --save linkers/mesh
     """
     if vector_type is not None and vectors is None:
@@ -72,7 +80,7 @@ def link(
         raise MedgraftError("--given takes the mentions as they are, and no --context")
     from loaders import read_documents
 
-    with _linker_folder(graph, nested, corpus, vectors, vector_type, save) as folder:
+    with _linker_folder(graph, types, languages, nested, corpus, vectors, vector_type, save) as folder:
         from kg.linker_files import has_vectors
 
         if vectors is None and has_vectors(folder):
@@ -159,6 +167,8 @@ def load_linker(folder: "str | Path", vectors: str | None) -> "Linker":
 @contextmanager
 def _linker_folder(
     graph: str,
+    types: list[str] | None,
+    languages: list[str] | None,
     nested: bool,
     corpus: Path | None,
     vectors: str | None,
@@ -170,8 +180,9 @@ def _linker_folder(
     from loaders import read_documents
 
     if (Path(graph) / "linker.json").is_file():
-        if nested or corpus is not None or vector_type is not None:
-            option = "--nested" if nested else "--corpus" if corpus is not None else "--vector-type"
+        settled = {"--type": types, "--language": languages, "--nested": nested, "--corpus": corpus}
+        settled["--vector-type"] = vector_type
+        if option := next((name for name, given in settled.items() if given), None):
             raise MedgraftError(f"{option} is settled when a linker is built; name the graph, with --save to keep it")
         yield Path(graph)
         return
@@ -183,5 +194,14 @@ def _linker_folder(
             from fusion.name_vectors import NameVectors
 
             encoder = NameVectors(vectors)
-        kg.Linker.build(connected, nested=nested, corpus=seen, vectors=encoder, vector_types=vector_type, out=folder)
+        kg.Linker.build(
+            connected,
+            types=types,
+            languages=languages or ("en",),
+            nested=nested,
+            corpus=seen,
+            vectors=encoder,
+            vector_types=vector_type,
+            out=folder,
+        )
         yield folder

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kg.matching import alias_codes, base, content_words, is_symbol, respelled, stem, unmarked, word_code
 from kg.variants import NONE, Variants, learn_variants
+from loaders.errors import MedgraftError
 from loaders.records import Document
 from loaders.tables import NAME_KINDS, SCHEMAS
 
@@ -33,13 +34,21 @@ class Keys:
 
 
 def select_concepts(concepts: pa.Table, types: Collection[str] | None, keep: Collection[str] | None) -> pa.Table:
-    """The concepts with one of the types, and with one of the ids; None for all. Sorted by id."""
+    """The concepts with one of the types, and with one of the ids; None for all. Sorted by id.
+
+    Raises:
+        MedgraftError: no concept has one of the types.
+    """
     table = concepts.select(["id", "name", "types", "definition"]).sort_by("id").combine_chunks()
     wanted = None if types is None else frozenset(types)
     kept = None if keep is None else frozenset(keep)
     if wanted is None and kept is None:
         return table
     ids, types_of = table["id"].to_pylist(), table["types"].to_pylist()
+    if wanted is not None:
+        there = {name for of in types_of for name in of or ()}
+        if absent := sorted(wanted - there):
+            raise MedgraftError(f"no concept is of the type {absent[0]}; there are {', '.join(sorted(there)[:20])}")
     mask = [
         (wanted is None or not wanted.isdisjoint(t or ())) and (kept is None or i in kept)
         for i, t in zip(ids, types_of, strict=True)

@@ -139,7 +139,7 @@ class Linker:
             out: Folder to save the linker to.
 
         Raises:
-            MedgraftError: nothing is left to link to.
+            MedgraftError: nothing is left to link to, or no concept of the graph has one of the types.
         """
         concepts = select_concepts(graph.table("concepts"), types, keep)
         seen = count_mentions(corpus)

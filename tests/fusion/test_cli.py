@@ -111,6 +111,12 @@ def test_links_read_the_text_and_learn_from_a_corpus(
     assert code == 0 and [m["concept_id"] for m in json.loads(out)[0]["mentions"]] == ["TINY:0000003"]
     code, _, err = run(capsys, "link", tmp_path / "linker", text, "--corpus", corpus)
     assert code == 1 and "--corpus is settled when a linker is built" in err
+    code, _, err = run(capsys, "link", tmp_path / "linker", text, "--type", "Phenotype")
+    assert code == 1 and "--type is settled when a linker is built" in err
+    code, _, err = run(capsys, "link", tiny_graph, text, "--type", "Zebra")
+    assert code == 1 and "no concept is of the type Zebra; there are" in err
+    code, _, err = run(capsys, "link", tiny_graph, text, "--language", "de")
+    assert code == 1 and "no name is left" in err
     code, _, err = run(capsys, "link", tmp_path / "linker", text, "--given", "--context", "x")
     assert code == 1 and "--context" in err
 

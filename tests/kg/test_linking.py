@@ -171,8 +171,10 @@ def test_types_languages_and_keep_choose_what_is_linked_to():
     ]  # fmt: skip
     assert read(Linker.build(GRAPH, languages=("de",))("seizure Krampfanfall")) == [("Krampfanfall", "HP:1")]
     assert read(Linker.build(GRAPH, keep={"HP:1"})("absence seizures")) == [("seizures", "HP:1")]
+    with pytest.raises(MedgraftError, match="of the type Drug; there are Disease, Gene, Phenotype"):
+        Linker.build(GRAPH, types=["Disease", "Drug"])
     with pytest.raises(MedgraftError, match="no name is left to link to"):
-        Linker.build(GRAPH, types=["Drug"])
+        Linker.build(GRAPH, languages=("fr",))
 
 
 def test_suppressed_names_stay_out_and_every_name_is_counted(linker):
