@@ -29,6 +29,7 @@ No family history of [breast cancer|family,negated].
 No evidence of [metastasis|negated] however [ascites] is present.
 Denies [nausea|negated] or [vomiting|negated] since starting [phenytoin].
 No evidence of [ataxia|negated] after [warfarin].
+Family history of [breast cancer|family] and takes [warfarin].
 """
 
 
