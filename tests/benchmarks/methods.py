@@ -296,13 +296,15 @@ def _augmented(gold: Any) -> Figures:
     return figures
 
 
-STUDENT: Figures = {**FEW, "epochs": 2}
+STUDENT: Figures = {**FEW, "epochs": 2, "learning_rate": 2e-4, "frozen_blocks": 0}
+"""All of its blocks are trained: what the teacher has from the graph, the student has to have in its words."""
 DISTILLED = {
     "student": ("teacher", {}),
     "student, logits only": ("teacher", {"hidden_weight": 0.0}),
     "student, links too": ("teacher", {"link_weight": 0.5}),
     "student of plain": ("plain", {}),
-    "student, 3 blocks": ("teacher", {"blocks": 3, "frozen_blocks": 0, "frozen_states": None}),
+    "student, 4 blocks frozen": ("teacher", {"learning_rate": FEW["learning_rate"], "frozen_blocks": 4}),
+    "student, 3 blocks": ("teacher", {"blocks": 3}),
 }
 """By arm: its teacher, and how it differs from `student`."""
 
@@ -321,7 +323,8 @@ def distillation(known: Known) -> Figures:
                 if arm in ("plain", "teacher"):
                     return _scored(_trained(arm, seed, part, known), gold)
                 teacher, how = DISTILLED[arm]
-                own = {**STUDENT, **brief, "seed": seed, "frozen_states": known.states, **how}
+                own = {**STUDENT, **brief, "seed": seed, **how}
+                own["frozen_states"] = known.states if own["frozen_blocks"] else None
 
                 def make() -> FusedModel[Any]:
                     # The last epoch is kept: 25 documents are too few to choose one of two.
@@ -329,8 +332,8 @@ def distillation(known: Known) -> Figures:
                     return fusion.distill(_trained(teacher, seed, part, known), without, unlabelled, **own)
 
                 model = remembered(f"distillation-{arm}-{seed}", make)
-                if own["frozen_states"] is not None:
-                    model.encoder.freeze_blocks(FEW["frozen_blocks"])
+                if own["frozen_blocks"]:
+                    model.encoder.freeze_blocks(own["frozen_blocks"])
                     model.frozen_states = known.states
                 return _scored(model, gold)
 
