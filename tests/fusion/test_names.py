@@ -115,7 +115,7 @@ def test_pairs_are_of_one_concept_and_of_different_wordings() -> None:
     for row in np.flatnonzero(known.held_out):
         others = (known.concepts == known.concepts[row]) & ~known.held_out
         assert others.any()
-    with pytest.raises(MedgraftError, match="several wordings"):
+    with pytest.raises(MedgraftError, match="no concept is of the type Planet"):
         synonyms(Graph(), types=["Planet"], languages=None, keep=None, holdout=0.2)
 
 
