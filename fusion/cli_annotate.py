@@ -227,6 +227,8 @@ def _write(model: "FusedModel[Any]", found: Iterable[Any], format: str, path: Pa
 def text_of(text_or_file: str) -> str:
     """The content of a file of that name, or the text itself."""
     if _is_there(text_or_file):
+        if Path(text_or_file).is_dir():
+            raise MedgraftError(f"{text_or_file} is a folder; name the file with the context")
         try:
             return Path(text_or_file).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:

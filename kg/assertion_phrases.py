@@ -24,7 +24,7 @@ BEFORE = {
         didn't | don't | isn't | wasn't | aren't | weren't | hasn't | haven't | hadn't | cannot have | spared from |
         no abnormality of | without evidence of | without any | without signs of | not present | unlikely to have |
         no reported | no documented | not reported | no patient had | no patients had | none of the patients had |
-        in no patient
+        in no patient | never before had | not since had | has not since had | have not since had
     """,
     "possible": """
         possible | possibly | probable | probably | likely | may have | might have | may be | might be | could be |
@@ -134,7 +134,7 @@ ENDS = {
         whose | associated with | then | so that
     """,
     "negated possible": """
-        after | during | since | despite | following | before | prior to | in spite of
+        after | during | since | despite | following | prior to | in spite of
     """,
     "historical": "now | current | currently | presently | today | at present",
 }

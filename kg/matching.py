@@ -227,10 +227,10 @@ def letters(words: Sequence[str]) -> list[int]:
     """
 
     def is_letter(n: int, word: str) -> bool:
-        beside = (*words[:n][-1:], *words[n + 1 : n + 2])
-        if word in _CAPITALS:
-            return len(word) == 1 or not any(other.isupper() and other.isalpha() for other in beside)
-        return word == "a" and (n + 1 == len(words) or words[n + 1].lower() in ("and", "or"))
+        if word == "a":
+            return n + 1 == len(words) or words[n + 1].lower() in ("and", "or")
+        beside = (*words[max(n - 1, 0) : n], *words[n + 1 : n + 2])
+        return len(word) == 1 or not any(other.isupper() and other.isalpha() for other in beside)
 
     return [n for n, word in enumerate(words) if (word in _CAPITALS or word == "a") and is_letter(n, word)]
 

@@ -21,9 +21,7 @@ MIN_SHARE = 0.15  # of the concepts that have the rarer of the two words
 COMMON_CONCEPTS = 5  # concepts with which a pair of words, not of symbols, is seen if a smaller share is to do
 COMMON_SHARE = 0.03
 MIN_WORD = 4  # letters of a stem that is no symbol or number of chemistry: leu, leucine
-GENERAL = (
-    0.01  # of the concepts that have a word, to be had with the other too; else it says less: receptor, purinoceptor
-)
+GENERAL = 0.01  # of the concepts with a word that have the other, too; else it says less: receptor, purinoceptor
 MIN_OMITTED = 0.4  # share of the concepts with a word that have a synonym without it
 MAX_ALIASES = 30  # of a concept that are compared with one another
 MAX_VARIANTS = 40  # keys of one name

@@ -265,6 +265,7 @@ def test_questions_from_training_to_explanation(
     (tmp_path / "no.jsonl").write_text(json.dumps({"question": "Is there fever?", "answer": "yes"}))
     for arguments, needle in (
         (["annotate", model, "High fever."], "--question"),
+        (["annotate", model, tmp_path, "--question", "Is there fever?"], "is a folder"),
         (["evaluate", model, tmp_path / "empty.jsonl"], "holds no question; it is empty"),
         (["evaluate", model, tmp_path / "no.jsonl"], "question '1' has no context"),
         (["evaluate", model, trained / "train.txt"], "neither JSON nor JSON lines"),

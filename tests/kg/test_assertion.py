@@ -30,6 +30,8 @@ No evidence of [metastasis|negated] however [ascites] is present.
 Denies [nausea|negated] or [vomiting|negated] since starting [phenytoin].
 No evidence of [ataxia|negated] after [warfarin].
 Family history of [breast cancer|family] and takes [warfarin].
+She has never before had [seizures|negated].
+He has not since had [seizures|negated].
 """
 
 
