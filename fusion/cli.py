@@ -190,7 +190,8 @@ def train(
         Path,
         typer.Option(
             "--train",
-            help="Annotated documents (PubTator, GSC+, CoNLL, PGR); for qa questions (PubMedQA, SQuAD, JSON lines); "
+            help="Annotated documents, a file or a folder (PubTator, BioC, brat, JSON lines, CoNLL, GSC+, PGR); "
+            "for qa questions (PubMedQA, SQuAD, JSON lines); "
             "for classification labelled texts (CSV, JSON lines).",
         ),
     ],
@@ -295,7 +296,7 @@ def train(
 
 
 def ablate(
-    corpus: Annotated[Path, typer.Option("--train", help="Annotated documents: PubTator, GSC+, CoNLL, PGR.")],
+    corpus: Annotated[Path, typer.Option("--train", help="Annotated documents, or questions, a file or a folder.")],
     dev: Annotated[Path, typer.Option(help="Documents to choose the best epoch on.")],
     test: Annotated[Path, typer.Option(help="Documents to compare the arms on.")],
     graph: Annotated[str, typer.Option(help="Graph folder, or neo4j://...")],

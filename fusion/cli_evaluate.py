@@ -14,7 +14,8 @@ def evaluate(
     documents: Annotated[
         Path,
         typer.Argument(
-            help="Annotated documents (PubTator, GSC+, CoNLL, PGR); for qa questions (PubMedQA, SQuAD, JSON lines); "
+            help="Annotated documents, a file or a folder (PubTator, BioC, brat, JSON lines, CoNLL, GSC+, PGR); "
+            "for qa questions (PubMedQA, SQuAD, JSON lines); "
             "for classification labelled texts (CSV, JSON lines)."
         ),
     ],

@@ -119,7 +119,7 @@ def train_names(
 
 
 def augment(
-    corpus: Annotated[Path, typer.Argument(help="Annotated documents: PubTator, GSC+, CoNLL, PGR.")],
+    corpus: Annotated[Path, typer.Argument(help="Annotated documents, a file or a folder.")],
     out: Annotated[Path, typer.Option(help="PubTator file for the real and the made documents, mixed.")],
     method: Annotated[
         str,

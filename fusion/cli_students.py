@@ -95,7 +95,7 @@ def distill(
         seed=seed,
         device=device,
     )
-    summary = {"out": str(out), "blocks": student.encoder.num_blocks, "dev": student.scores}
+    summary = {"out": str(out), "blocks": student.encoder.num_blocks, "scores": student.scores}
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:

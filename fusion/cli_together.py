@@ -91,7 +91,7 @@ def train_together(
         device=device,
     )
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "dev": {task: m.scores for task, m in models.items()}}, indent=2))
+        typer.echo(json.dumps({"out": str(out), "scores": {task: m.scores for task, m in models.items()}}, indent=2))
         return
     for task, model in models.items():
         typer.echo(f"{out / task}: dev f1 {model.scores['dev f1']:.4f}")

@@ -33,7 +33,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Tally:
-    """`counts` (N, K) of N items; `measures` maps sums (..., K) to arrays (...) by name."""
+    """`counts` (N, K) of N items; `measures` maps sums (..., K) to arrays (...) by name.
+
+    A measure may be NaN for the sums of a resample that has nothing to measure: no gold answer of a type.
+    """
 
     counts: Array
     measures: Callable[[Array], dict[str, Array]]
@@ -42,7 +45,10 @@ class Tally:
         return {name: float(value) for name, value in self.measures(self.counts.sum(axis=0)).items()}
 
     def intervals(self, draws: int = 2000, seed: int = 0) -> dict[str, tuple[float, float]]:
-        """95 % percentile intervals of a bootstrap over the items (Efron and Tibshirani, 1993)."""
+        """95 % percentile intervals of a bootstrap over the items (Efron and Tibshirani, 1993).
+
+        Over the resamples that have something to measure: a rare type or label is not in each of them.
+        """
         drawn = _resampled([self], draws, seed)
         return {name: _interval(values[0]) for name, values in drawn.items()}
 
@@ -71,7 +77,7 @@ def compare(ours: Tally, theirs: Tally, *, draws: int = 10_000, seed: int = 0) -
 def set_tally(wanted: Sequence[set[Key]], found: Sequence[set[Key]]) -> Tally:
     """Precision, recall, F1 (micro, macro and by type) of answers; the last part of an answer is its type.
 
-    Macro F1 is the mean over the types that occur among the gold answers of all items.
+    Macro F1 is the mean over the types that occur among the gold answers of all items, or of those of a resample.
     """
     types = sorted({key[-1] for keys in (*wanted, *found) for key in keys})
     gold_types = {key[-1] for keys in wanted for key in keys}
@@ -85,11 +91,11 @@ def set_tally(wanted: Sequence[set[Key]], found: Sequence[set[Key]]) -> Tally:
 
     def measures(sums: Array) -> dict[str, Array]:
         by_type = sums.reshape(*sums.shape[:-1], -1, 3)
-        f1 = _f1(by_type)
+        f1 = _of_types(_f1(by_type), by_type[..., 0], real)
         gold, predicted, correct = np.moveaxis(by_type.sum(axis=-2), -1, 0)
         result = {"precision": _ratio(correct, predicted), "recall": _ratio(correct, gold)}
         result |= {"f1": _f1(by_type.sum(axis=-2))}
-        result |= {"macro_f1": f1[..., real].mean(axis=-1) if real else np.zeros(f1.shape[:-1])}
+        result |= {"macro_f1": _macro(f1[..., real])}
         return result | ({f"f1 of {type}": f1[..., n] for type, n in index.items()} if len(types) > 1 else {})
 
     return Tally(counts.reshape(len(wanted), -1), measures)
@@ -107,10 +113,10 @@ def class_tally(wanted: Sequence[str], found: Sequence[str], labels: Sequence[st
     def measures(sums: Array) -> dict[str, Array]:
         table = sums.reshape(*sums.shape[:-1], size, size)
         correct, gold, predicted = np.diagonal(table, axis1=-2, axis2=-1), table.sum(axis=-1), table.sum(axis=-2)
-        f1 = _ratio(2 * correct, gold + predicted)
-        recall = _ratio(correct, gold)
+        f1 = _of_types(_ratio(2 * correct, gold + predicted), gold, real)
+        recall = _of_types(_ratio(correct, gold), gold, real)
         result = {"accuracy": _ratio(correct.sum(axis=-1), gold.sum(axis=-1))}
-        result |= {"macro_f1": f1[..., real].mean(axis=-1), "macro_recall": recall[..., real].mean(axis=-1)}
+        result |= {"macro_f1": _macro(f1[..., real]), "macro_recall": _macro(recall[..., real])}
         return result | {f"f1 of {labels[n]}": f1[..., n] for n in real}
 
     return Tally(counts, measures)
@@ -182,8 +188,20 @@ def _chunks(draws: int, tally: Tally) -> list[int]:
 
 
 def _interval(values: Array) -> tuple[float, float]:
-    low, high = np.quantile(values, [0.025, 0.975])
+    low, high = np.nanquantile(values, [0.025, 0.975])
     return float(low), float(high)
+
+
+def _of_types(values: Array, gold: Array, real: list[int]) -> Array:
+    """Scores of types (..., T), NaN where sums lack the gold answers of a type that has some in all."""
+    values = values.copy()
+    values[..., real] = np.where(gold[..., real] > 0, values[..., real], np.nan)
+    return values
+
+
+def _macro(values: Array) -> Array:
+    """The mean (...) over the types (..., T) that are there; 0 where none is."""
+    return _ratio(np.nansum(values, axis=-1), (~np.isnan(values)).sum(axis=-1))
 
 
 def _f1(counts: Array) -> Array:

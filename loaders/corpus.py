@@ -1,7 +1,10 @@
-"""Annotated documents in any of the formats that the corpus readers know; the format is told by its first lines."""
+"""Annotated documents, in files and folders, in any of the formats that the corpus readers know.
+
+The format is told by a file's first lines.
+"""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from loaders.pgr import HEADER as PGR_HEADER
 from loaders.pgr import read_pgr
 from loaders.pubtator import read_pubtator
 from loaders.records import Document
-from loaders.sources import head
+from loaders.sources import files, head
 
 
 def _read_bioc_xml(path: str | Path) -> Iterator[Document]:
@@ -46,12 +49,14 @@ _TAGGED = re.compile(r"(-DOCSTART-.*|\S.*[\t ]([BIESLU]-\S*|O)[ ]*)")
 
 
 def read_corpus(path: str | Path, format: str | None = None) -> Iterator[Document]:
-    """The documents of a PubTator, BioC, brat, JSON-lines, CoNLL, GSC+ or PGR file.
+    """The documents of a PubTator, BioC, brat, JSON-lines, CoNLL, GSC+ or PGR file, or of a folder of such files.
 
     Raises:
-        InputError: the file is not there, or none of the formats, or malformed.
+        InputError: the file is not there, or none of the formats, or malformed; a folder without files.
     """
     path = Path(path)
+    if path.is_dir():
+        return (document for file, _ in input_files(path) for document in read_corpus(file, format))
     name = format or corpus_format(path)
     if name is None:
         raise InputError(
@@ -63,6 +68,22 @@ def read_corpus(path: str | Path, format: str | None = None) -> Iterator[Documen
     if name not in CORPUS_FORMATS:
         raise InputError(path, None, f"unknown format {name!r}; choose {', '.join(sorted(CORPUS_FORMATS))}")
     return CORPUS_FORMATS[name](path)
+
+
+def input_files(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[Path, str]]:
+    """Each file of the paths, with its name below the path that was given. The text beside a `.ann` goes with it."""
+    for given in [paths] if isinstance(paths, str | Path) else paths:
+        given = Path(given)
+        if not given.is_dir():
+            yield given, given.name
+            continue
+        inside = files(given)
+        if not inside:
+            raise InputError(given, None, "holds no files; name the folder that has the documents")
+        there = set(inside)
+        for path in inside:
+            if not (path.suffix == ".txt" and path.with_suffix(".ann") in there) and path.suffix != ".conf":
+                yield path, path.relative_to(given).as_posix()
 
 
 def corpus_format(path: Path) -> str | None:

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from loaders.brat import write_brat
-from loaders.corpus import CORPUS_FORMATS, corpus_format, read_corpus
+from loaders.corpus import CORPUS_FORMATS, corpus_format, input_files, read_corpus
 from loaders.errors import InputError, MedgraftError
 from loaders.folders import new_folder
 from loaders.jsonl import document_to_json
 from loaders.lines import binary_file, decode, open_bytes, reading
 from loaders.pubtator import write_pubtator
 from loaders.records import Document
-from loaders.sources import files
 
 WRITE_FORMATS = ("bioc-json", "bioc-xml", "brat", "jsonl", "pubtator")
 _ENDINGS = {".jsonl": "jsonl", ".json": "bioc-json", ".xml": "bioc-xml", ".txt": "pubtator", ".pubtator": "pubtator"}
@@ -48,22 +47,6 @@ def read_documents(paths: str | Path | Iterable[str | Path], format: str | None 
     """
     for path, name in input_files(paths):
         yield from _of_file(path, name, format)
-
-
-def input_files(paths: str | Path | Iterable[str | Path]) -> Iterator[tuple[Path, str]]:
-    """Each file of the paths, with its name below the path that was given. The text beside a `.ann` goes with it."""
-    for given in [paths] if isinstance(paths, str | Path) else paths:
-        given = Path(given)
-        if not given.is_dir():
-            yield given, given.name
-            continue
-        inside = files(given)
-        if not inside:
-            raise InputError(given, None, "holds no files; name the folder that has the documents")
-        there = set(inside)
-        for path in inside:
-            if not (path.suffix == ".txt" and path.with_suffix(".ann") in there) and path.suffix != ".conf":
-                yield path, path.relative_to(given).as_posix()
 
 
 def _of_file(path: Path, name: str, format: str | None) -> Iterator[Document]:

@@ -246,7 +246,7 @@ def test_questions_from_training_to_explanation(
     command = ["train", "qa", "--train", corpus, "--dev", corpus, "--graph", tiny_graph, "--out", model]
     command += ["--embeddings", trained / "embeddings", "--encoder", encoder_folder("bert")]
     code, out, _ = run(capsys, *command, "--epochs", "2", "--device", "cpu", "--json")
-    assert code == 0 and {"dev accuracy", "dev macro_f1"} <= json.loads(out)["dev"].keys()
+    assert code == 0 and {"dev accuracy", "dev macro_f1"} <= json.loads(out)["scores"].keys()
     card = (model / "README.md").read_text()
     assert "question-answering" in card and "no, yes" in card
     code, out, _ = run(capsys, "evaluate", model, corpus, "--json")

@@ -255,7 +255,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     command += ["--train", ner, "--train", qa, "--dev", ner]
     code, out, err = run(capsys, *command, "--dev", qa, "--frozen-blocks", "1", "--sharing", "experts", "--json")
     assert code == 0, err
-    assert json.loads(out)["dev"]["qa"].keys() >= {"dev f1", "dev accuracy"}
+    assert json.loads(out)["scores"]["qa"].keys() >= {"dev f1", "dev accuracy"}
     for task, path in (("ner", "ner.txt"), ("qa", "qa.jsonl")):
         code, out, err = run(capsys, "evaluate", tmp_path / "m" / task, tmp_path / path, "--json", "--draws", "100")
         assert code == 0 and "f1" in out, err

@@ -44,6 +44,19 @@ def test_the_interval_is_that_of_resampling_one_by_one() -> None:
     assert (low, high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=0.015)
 
 
+def test_a_rare_label_is_measured_where_a_resample_has_it() -> None:
+    """One text in forty has the label b: to count resamples without it as failures would give 0 as its lower end."""
+    wanted = ["a"] * 39 + ["b"]
+    keys = [{(n, label)} for n, label in enumerate(wanted)]
+    for tally in (class_tally(wanted, wanted, LABELS), set_tally(keys, keys)):
+        assert tally.intervals(500)["macro_f1"] == tally.intervals(500)["f1 of b"] == (1.0, 1.0)
+        assert not np.isnan(list(tally.values().values())).any()
+    none_found = set_tally(keys, [set() for _ in keys])
+    same = compare(set_tally(keys, keys), none_found, draws=200)["f1 of b"]
+    assert (same.low, same.high, same.difference) == (1.0, 1.0, 1.0)
+    assert set_tally([set(), set()], [set(), {(0, "a")}]).intervals(100)["macro_f1"] == (0.0, 0.0)
+
+
 def test_the_paired_test_knows_the_null_and_the_exact_p() -> None:
     ours, theirs = [1.0] * 8 + [0.0] * 4, [0.0] * 8 + [0.0] * 4
     found = compare(mean_tally({"x": ours}), mean_tally({"x": theirs}), draws=20_000)["x"]

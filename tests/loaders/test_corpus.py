@@ -1,10 +1,11 @@
 """Corpus formats are told by their content; what is none of them is refused in one line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from loaders import InputError, read_conll, read_corpus, read_gsc, read_pubtator
+from loaders import InputError, open_writer, read_conll, read_corpus, read_gsc, read_pubtator
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -35,3 +36,22 @@ def test_an_unknown_format_and_a_missing_file_are_refused(tmp_path: Path) -> Non
         read_corpus(DATA / "mini_gsc.tsv", format="word")
     with pytest.raises(InputError, match="nowhere"):
         read_corpus(tmp_path / "nowhere")
+
+
+def test_a_folder_is_read_whole_and_holds_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    documents = [replace(document, relations=()) for document in read_corpus(DATA / "mini.PubTator.txt")]
+    with open_writer(folder / "brat", "brat") as write:
+        for document in documents:
+            write(document)
+    with open_writer(folder / "more.xml") as write:
+        write(documents[0])
+    found = list(read_corpus(folder))
+    assert [d.text for d in found] == [d.text for d in sorted(documents, key=lambda d: d.id)] + [documents[0].text]
+    assert sum(len(d.mentions) for d in found) == sum(len(d.mentions) for d in [*documents, documents[0]])
+    (folder / "notes.txt").write_text("A text that nobody annotated is no document without mentions.\n")
+    with pytest.raises(InputError, match=r"notes\.txt"):
+        list(read_corpus(folder))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no files"):
+        list(read_corpus(tmp_path / "empty"))
