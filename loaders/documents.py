@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from loaders.brat import write_brat
 from loaders.corpus import CORPUS_FORMATS, corpus_format, input_files, read_corpus
-from loaders.errors import InputError, MedgraftError
+from loaders.errors import MedgraftError
 from loaders.folders import new_folder
 from loaders.jsonl import document_to_json
 from loaders.lines import binary_file, decode, open_bytes, reading
