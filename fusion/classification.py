@@ -13,7 +13,7 @@ from fusion.knowledge import KnowledgeTable
 from fusion.model import DocumentModel, Extra, ModelSettings, TrainingData, fused_encoder
 from kg import Linker
 from lm.alignment import collate, windows
-from lm.calibration import binary_loss, fit_temperature, negative_log_likelihood, tempered
+from lm.calibration import binary_loss, fit_temperature, negative_log_likelihood
 from lm.classification import (
     DocumentClassifier,
     LabelScheme,
@@ -112,12 +112,6 @@ class ClassificationModel(DocumentModel):
             for document, found in zip(gold, predicted, strict=True)
             for label in found.labels
         ]
-
-    def at_temperature(self, temperature: float) -> ModelSettings:
-        s = self.settings
-        if not self.network.scheme.several:
-            return replace(s, temperature=temperature)
-        return replace(s, temperature=temperature, threshold=tempered(s.threshold, temperature / s.temperature))
 
     def training_data(self, items: Sequence[Document]) -> TrainingData:
         s = self.settings

@@ -205,5 +205,7 @@ def _effect(
 ) -> Effect:
     """Decoding may settle on a type that is not the most probable one: only a change of the latter is a change."""
     types = ("", *model.settings.types)
-    same = int(before.argmax()) == int(after.argmax())
-    return Effect(thing, float(after[types.index(mention.type)]), mention.type if same else types[int(after.argmax())])
+    weight = torch.ones(len(types))
+    weight[0] = model.settings.threshold / (1 - model.settings.threshold)  # of no mention, beside the types
+    was, now = (int((said * weight).argmax()) for said in (before, after))
+    return Effect(thing, float(after[types.index(mention.type)]), mention.type if was == now else types[now])

@@ -20,6 +20,7 @@ from fusion.recalling import Recollection, memory_of, recollections
 from kg import Linker
 from lm.alignment import Window
 from lm.caching import States, lower_states
+from lm.calibration import tempered
 from lm.encoder import BlockState, Encoder
 from lm.evaluation import HasId
 from lm.experts import Experts, GatedEncoder
@@ -167,7 +168,7 @@ class ModelSettings:
     relations: tuple[tuple[str, str, str], ...] = ()
     """Relation, head type, tail type."""
     threshold: float = 0.5
-    """Of a relation's probability; for answers with a span, of its logit against no answer."""
+    """Of the probability of a mention, a relation, or one of several labels; for answers with a span of its logit."""
     kind: str = ""
     """Of the answers to questions, see `lm.questions`; for classification whether there is "one" label or "several"."""
     max_windows: int | None = None
@@ -290,8 +291,9 @@ class FusedModel(ABC, Generic[Item]):
         self.settings = self.at_temperature(self.fit_temperature(dev))
 
     def at_temperature(self, temperature: float) -> ModelSettings:
-        """The settings with another temperature, under which the model predicts the same."""
-        return replace(self.settings, temperature=temperature)
+        """The settings with another temperature; the threshold moves along, so that the model predicts the same."""
+        threshold = tempered(self.settings.threshold, temperature / self.settings.temperature)
+        return replace(self.settings, temperature=temperature, threshold=threshold)
 
     @abstractmethod
     def fit_temperature(self, dev: Sequence[Item]) -> float:

@@ -184,6 +184,10 @@ class QuestionModel(FusedModel[Question]):
 
         return evaluate
 
+    def at_temperature(self, temperature: float) -> ModelSettings:
+        """The threshold is one of logits, before the temperature."""
+        return replace(self.settings, temperature=temperature)
+
     def fit_temperature(self, dev: Sequence[Question]) -> float:
         votes = self._votes(self.prepare(dev, self.link(dev)), False)
         scheme = self.network.scheme

@@ -17,7 +17,7 @@ from fusion.knowledge import KnowledgeTable
 from fusion.model import DocumentModel, Extra, ModelSettings, TrainingData, fused_encoder
 from kg import Linker
 from lm.alignment import Window, collate
-from lm.calibration import binary_loss, fit_temperature, tempered
+from lm.calibration import binary_loss, fit_temperature
 from lm.encoder import Array, Encoder
 from lm.evaluation import Scores, evaluate_relations
 from lm.relations import (
@@ -162,11 +162,6 @@ class RelationModel(DocumentModel):
         scores = [some for some in self._scores(prepared, False) if len(some)]
         chosen = np.concatenate(allowed)
         return fit_temperature(binary_loss(np.concatenate(scores)[chosen], np.concatenate(labels)[chosen]))
-
-    def at_temperature(self, temperature: float) -> ModelSettings:
-        """The threshold moves along, so that the same relations are called."""
-        threshold = tempered(self.settings.threshold, temperature / self.settings.temperature)
-        return replace(self.settings, temperature=temperature, threshold=threshold)
 
     def stated(self, documents: Sequence[Document]) -> dict[str, float]:
         """Shares of the pairs with a relation, and of those without, between which the graph states a fact."""

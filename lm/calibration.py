@@ -42,7 +42,12 @@ def binary_loss(probabilities: Array, labels: Array) -> Callable[[float], float]
 
 def tempered(probability: float, temperature: float) -> float:
     """The probability of a yes-or-no decision at another temperature."""
-    return float(1 / (1 + np.exp(-_logits(np.array([probability])) / temperature))[0])
+    return float(1 / (1 + np.exp(-log_odds(probability) / temperature)))
+
+
+def log_odds(probability: float) -> float:
+    """Of a probability; that of 0 or 1 is kept finite."""
+    return float(_logits(np.array([probability]))[0])
 
 
 def _logits(probabilities: Array) -> Array:

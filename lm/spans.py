@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lm.alignment import Window, words_of
-from lm.calibration import negative_log_likelihood
+from lm.calibration import log_odds, negative_log_likelihood
 from lm.encoder import Array
 from lm.tagging import IGNORED, TagCounts, check_type
 from loaders.errors import MedgraftError
@@ -77,14 +77,17 @@ class SpanScheme:
                 counts.widened += (word_spans[i, 0], word_spans[j - 1, 1]) != (mention.start, mention.end)
         return labels
 
-    def decode(self, scores: Array, word_spans: Array, temperature: float = 1.0) -> tuple[Mention, ...]:
+    def decode(
+        self, scores: Array, word_spans: Array, temperature: float = 1.0, threshold: float = 0.5
+    ) -> tuple[Mention, ...]:
         """The mentions of log odds (W, `longest`, types), in the order of the text.
 
-        A mention's score is the probability of its span at this temperature.
+        A mention's score is the probability of its span at this temperature, which is above the threshold.
         """
-        spans = [(int(i), int(i + width), int(t)) for i, width, t in np.argwhere(scores > 0)]
+        least = temperature * log_odds(threshold)
+        spans = [(int(i), int(i + width), int(t)) for i, width, t in np.argwhere(scores > least)]
         if not self.overlapping:
-            spans = _best_apart(spans, [float(scores[i, last - i, t]) for i, last, t in spans])
+            spans = _best_apart(spans, [float(scores[i, last - i, t]) - least for i, last, t in spans])
         found = []
         for i, last, t in spans:
             score = 1 / (1 + math.exp(-float(scores[i, last - i, t]) / temperature))

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from lm.alignment import Window, collate, windows, words_of
-from lm.calibration import negative_log_likelihood
+from lm.calibration import log_odds, negative_log_likelihood
 from lm.encoder import PRECISIONS, Array, Encoder
 from loaders.errors import MedgraftError
 from loaders.records import Document, Mention
@@ -53,8 +53,13 @@ class Scheme(Protocol):
     def encode(self, mentions: Iterable[Mention], word_spans: Array, counts: TagCounts | None = None) -> Array:
         """Labels (W, ...) of the words with these characters (W, 2)."""
 
-    def decode(self, scores: Array, word_spans: Array, temperature: float = 1.0) -> tuple[Mention, ...]:
-        """Mentions from what the output layer's `scores` says (W, ...); the temperature changes only their scores."""
+    def decode(
+        self, scores: Array, word_spans: Array, temperature: float = 1.0, threshold: float = 0.5
+    ) -> tuple[Mention, ...]:
+        """Mentions from what the output layer's `scores` says (W, ...).
+
+        They are called at this `threshold` of a probability at this temperature.
+        """
 
     def batch_labels(self, group: Sequence[Window], encoded: Sequence[Array]) -> dict[str, Tensor]:
         """The labels of these windows, as the output layer's `loss` wants them, from those of all documents."""
@@ -118,13 +123,18 @@ class TagScheme:
                 counts.widened += (word_spans[i, 0], word_spans[j - 1, 1]) != (mention.start, mention.end)
         return tags
 
-    def decode(self, scores: Array, word_spans: Array, temperature: float = 1.0) -> tuple[Mention, ...]:
+    def decode(
+        self, scores: Array, word_spans: Array, temperature: float = 1.0, threshold: float = 0.5
+    ) -> tuple[Mention, ...]:
         """Mentions of the most probable valid tag sequence (Viterbi) for log probabilities (W, L) of words (W, 2).
 
-        A mention's score is the geometric mean of the probabilities of its words' tags.
+        O counts `threshold / (1 - threshold)` times as much as the other tags. A mention's score is the geometric mean
+        of the probabilities of its words' tags.
         """
         log_probabilities = _tempered(scores, temperature)
-        tags = self._best_valid(log_probabilities)
+        weighed = log_probabilities.copy()
+        weighed[:, 0] += log_odds(threshold)
+        tags = self._best_valid(weighed)
         begins = np.flatnonzero(tags % 2 == 1).tolist()
         found = []
         for i in begins:
@@ -261,7 +271,7 @@ def tag_documents(
     return lambda group: scheme.batch_labels(group, encoded), counts
 
 
-def predict(
+def predictor(
     tagger: Tagger,
     documents: Sequence[Document],
     encoder: Encoder,
@@ -270,10 +280,12 @@ def predict(
     stride: int = 32,
     batch_size: int = 32,
     precision: str = "no",
-    temperature: float = 1.0,
     progress: bool = False,
-) -> list[Document]:
+) -> Callable[[float, float], list[Document]]:
     """The documents with the mentions that the tagger finds in their texts; their own mentions are not looked at.
+
+    What comes back makes these for a temperature, by which the logits are divided, and a threshold of the probability
+    from which on a mention is called.
 
     Args:
         tagger: runs where its parameters are, in evaluation mode.
@@ -284,16 +296,32 @@ def predict(
         stride: pieces shared by neighbouring windows.
         batch_size: windows in a batch; batches hold windows of similar length. The result does not depend on it.
         precision: "no", "bf16" or "fp16" (autocast).
-        temperature: by which the logits are divided: it changes the scores, not the mentions.
         progress: show a bar on stderr if it is a terminal.
     """
     made = windows([document.text for document in documents], encoder, min(max_pieces, encoder.max_pieces), stride)
     scores = _word_scores(tagger, made, encoder, extras, batch_size, precision, progress)
     spans = {window.document: window.word_spans for window in made}
-    return [
-        replace(document, mentions=tagger.scheme.decode(scores[number], spans[number], temperature))
-        for number, document in enumerate(documents)
-    ]
+
+    def at(temperature: float, threshold: float) -> list[Document]:
+        return [
+            replace(document, mentions=tagger.scheme.decode(scores[number], spans[number], temperature, threshold))
+            for number, document in enumerate(documents)
+        ]
+
+    return at
+
+
+def predict(
+    tagger: Tagger,
+    documents: Sequence[Document],
+    encoder: Encoder,
+    *extras: Callable[[Sequence[Window]], dict[str, Tensor]],
+    temperature: float = 1.0,
+    threshold: float = 0.5,
+    **settings: Any,
+) -> list[Document]:
+    """The documents with the mentions that the tagger finds in their texts; the `settings` are those of `predictor`."""
+    return predictor(tagger, documents, encoder, *extras, **settings)(temperature, threshold)
 
 
 def tag_loss(
@@ -305,7 +333,7 @@ def tag_loss(
     stride: int = 32,
     batch_size: int = 32,
 ) -> Callable[[float], float]:
-    """The mean negative log probability of the documents' gold labels as a function of the temperature; see `predict`.
+    """The mean negative log probability of the gold labels as a function of the temperature; see `predictor`.
 
     Mentions of types that the tagger does not know count as none.
     """

@@ -1,15 +1,19 @@
 """The span head in fused and plain models: nested mentions whose types only the graph can decide."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import fusion
 from fusion.ablation import ablate
+from fusion.explanation import _effect
 from fusion.model import FusedModel
+from fusion.tagging import best_threshold
 from kg import Linker
 from loaders.errors import MedgraftError
 from loaders.records import Document, Mention, Triple
@@ -58,6 +62,39 @@ def test_nested_mentions_are_found_with_their_concepts(fused: FusedModel) -> Non
     told = [places.get((m.start, m.end)) for places, d in zip(found, FLAT.test, strict=True) for m in d]
     assert sum(a == b for a, b in zip(right, told, strict=True)) >= 0.95 * len(right)
     assert all(0.5 < (m.score or 0) <= 1 for m in fused(NESTED.test[0].text))
+
+
+def test_the_threshold_is_the_best_for_both_readings_and_keeps_its_mentions_at_any_temperature(
+    fused: FusedModel,
+) -> None:
+    mention = [replace(m, score=None) for m in NESTED.dev[0]]
+
+    def reading(best: float) -> Callable[[float, float], list[Document]]:
+        """All the gold mentions up to a threshold, and one of them above it."""
+        return lambda _, threshold: [
+            replace(NESTED.dev[0], mentions=tuple(mention if threshold <= best else mention[:1]))
+        ]
+
+    gold = NESTED.dev[:1]
+    assert best_threshold(gold, [reading(0.32)]) == 0.3
+    assert best_threshold(gold, [reading(0.42), reading(0.27)]) == 0.25
+    assert best_threshold(gold, [reading(1.0)]) == 0.5
+    lower = replace(fused, settings=replace(fused.settings, threshold=0.2))
+    warmer = replace(lower, settings=lower.at_temperature(2.0))
+    assert 0.2 < warmer.settings.threshold < 0.5
+    texts = [d.text for d in NESTED.test[:8]]
+    for one, other in zip(lower.pipe(texts), warmer.pipe(texts), strict=True):
+        assert [(m.start, m.end, m.type) for m in one] == [(m.start, m.end, m.type) for m in other]
+
+
+def test_an_explanation_calls_a_mention_from_the_threshold_on(fused: FusedModel) -> None:
+    """What falls from 0.99 to 0.4 without a fact is still a mention for a model that calls from 0.2 on."""
+    before, after = torch.tensor([0.01, 0.99, 0.0, 0.0]), torch.tensor([0.6, 0.4, 0.0, 0.0])
+    mention = Mention(0, 4, fused.settings.types[0])
+    for threshold, type in ((0.5, ""), (0.2, mention.type)):
+        model: Any = replace(fused, settings=replace(fused.settings, threshold=threshold))
+        effect = _effect(model, mention, None, before, after)
+        assert effect.type == type and effect.probability == pytest.approx(0.4)
 
 
 def test_a_saved_model_predicts_the_same(fused: FusedModel, tmp_path: Path) -> None:

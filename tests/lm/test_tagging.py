@@ -93,6 +93,14 @@ def test_decoding_finds_the_most_probable_valid_sequence(words: int, seed: int) 
         assert mention.score == pytest.approx(np.exp(np.mean([scores[k, best[k]] for k in range(i, j)])))
 
 
+def test_a_word_is_called_something_from_the_threshold_on() -> None:
+    scores = np.log(np.array([[0.6, 0.3, 0.02, 0.05, 0.03]]))
+    assert SCHEME.decode(scores, WORDS[:1]) == ()
+    (found,) = SCHEME.decode(scores, WORDS[:1], threshold=0.3)
+    assert found.type == SCHEME.types[0] and found.score == pytest.approx(0.3)
+    assert SCHEME.decode(scores, WORDS[:1], threshold=0.35) == ()
+
+
 @given(st.lists(st.sampled_from(range(5)), max_size=5))
 def test_valid_tags_survive_the_way_there_and_back(tags: list[int]) -> None:
     if not valid(tuple(tags)):
