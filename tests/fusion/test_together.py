@@ -182,9 +182,9 @@ def test_a_killed_training_goes_on_where_it_was(folder: Path, tmp_path: Path) ->
     calls: list[int] = []
     from fusion.tagging import TaggingModel
 
-    scores = TaggingModel._predict
+    scores = TaggingModel._predictor
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TaggingModel, "_predict", stop)
+        patch.setattr(TaggingModel, "_predictor", stop)
         with pytest.raises(Killed):
             together(folder, None, *few, epochs=3, loss_weights="gradient", out=tmp_path / "m")
     assert [p.name[:12] for p in tmp_path.iterdir()] == [".m.training-"]
