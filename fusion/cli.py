@@ -289,7 +289,7 @@ def train(
         seed=seed,
         device=device,
     )
-    summary: dict[str, object] = {"out": str(out), "dev": model.scores}
+    summary: dict[str, object] = {"out": str(out), "scores": model.scores}
     if isinstance(model, fusion.RelationModel) and isinstance(documents, fusion.Corpus):
         summary |= {"threshold": model.settings.threshold, "dev pairs with a fact": model.leaks.get("stated", {})}
     _show(summary, as_json)
