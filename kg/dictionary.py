@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kg.matching import FUNCTION_WORDS, MAX_LETTERS, MAX_WORDS, WORD, absences, base, letters, stem, word_code
+from kg.matching import FUNCTION_WORDS, MAX_LETTERS, MAX_WORDS, WORD, absences, base, letters, stem, unnamed, word_code
 
 MAX_SKIPPED = 3  # function words that may stand between two content words of one mention
 MAX_GAPPED = 6  # content words of a mention from which one is left out
@@ -68,6 +68,12 @@ class Form:
     inside: bool
     participle: bool
     number: bool
+
+
+_NO_NAME = Form(
+    *(0, 0, 0, 0), content=True, close=False, joins=False, lists=False, ends=False, modifier=False, inside=False,
+    participle=False, number=False,
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -295,6 +301,8 @@ class Dictionary:
         forms = list(map(self._forms.__getitem__, words))
         for place in spelt:
             forms[place] = self._letters[words[place]]
+        for place in unnamed(words):
+            forms[place] = _NO_NAME
         for place in absences(words):
             code = self._forms["absent"].code
             forms[place] = replace(forms[place], code=code, inside=code != 0 or forms[place].modifier)

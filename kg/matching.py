@@ -32,6 +32,10 @@ FUNCTION_WORDS = frozenset(
     "a an are as at be by due for from has have her his in into is it its of on s that the their these this to "
     "was were which with".split()
 )
+_USED = frozenset(("will", "back", "to"))
+_DETERMINERS = frozenset(
+    "a an the this that my your his her its our their own free living low lower upper mid of".split()
+)
 _CAPITALS = frozenset(word.upper() for word in FUNCTION_WORDS)
 WORD = re.compile(r"([^\W_]+)(?:['\u2019][sS]\b)?")
 _GREEK = str.maketrans(
@@ -217,6 +221,25 @@ def absences(words: Sequence[str]) -> list[int]:
         return []
     last = [*(word in FUNCTION_WORDS for word in lower[1:]), True]
     return [n for n, word in enumerate(lower) if word == "absence" and last[n]]
+
+
+def unnamed(words: Sequence[str]) -> list[int]:
+    """Places of words that are part of no name as they are used in a text of more than one word.
+
+    "It will work", but the will; "back to work", but my back to the side; and *to* where it tells a purpose: "the
+    aim of this study was to evaluate" speaks of no evaluation study.
+    """
+    lower = [word.lower() for word in words]
+    if len(words) == 1 or not _USED.intersection(lower):
+        return []
+    before, after = ["", *lower[:-1]], [*lower[1:], ""]
+    return [
+        n
+        for n, word in enumerate(lower)
+        if (word == "will" and before[n] not in _DETERMINERS)
+        or (word == "back" and after[n] == "to" and before[n] not in _DETERMINERS)
+        or (word == "to" and before[n] in ("is", "was", "are", "were"))
+    ]
 
 
 def letters(words: Sequence[str]) -> list[int]:

@@ -155,6 +155,19 @@ def test_what_a_text_says_of_a_name_is_it_or_its_plural():
         assert is_said(name, text) == said
 
 
+def test_words_that_are_no_names_as_they_are_used():
+    names = ["Will", "Living will", "Back", "Back pain", "Evaluation study", "Free will", "Sensitivity to light"]
+    text = "This study was to evaluate the will. It will. Will it? Back to a living will, free will, my back to bed"
+    assert found(text, names) == [
+        ("will", "Will"), ("living will", "Living will"), ("free will", "Free will"), ("back", "Back"),
+    ]  # fmt: skip
+    assert found("back pain, sensitivity to light; the study will evaluate", names) == [
+        ("back pain", "Back pain"), ("sensitivity to light", "Sensitivity to light"),
+    ]  # fmt: skip
+    finder, kept = dictionary(names)
+    assert {kept[hit.row] for word in ("Will", "back") for hit in finder.lookup(word)} == {"Will", "Back"}
+
+
 def test_what_or_parts_is_not_one_name():
     names = ["Chest pain", "Migraine headache", "Aplasia or hypoplasia of the thumb", "C.A.B.", "Breath"]
     assert found("pain or chest, headache or migraine; a b c", names) == []
