@@ -32,10 +32,18 @@ FUNCTION_WORDS = frozenset(
     "a an are as at be by due for from has have her his in into is it its of on s that the their these this to "
     "was were which with".split()
 )
-_USED = frozenset(("will", "back", "to"))
-_DETERMINERS = frozenset(
-    "a an the this that my your his her its our their own free living low lower upper mid of".split()
+_BE = frozenset(("is", "are", "was", "were"))
+# Verbs, and adverbs, that are names of other things as nouns.
+_VERBS = frozenset(
+    "address affect affects back drive form forms hope lead leads love outline record review smoke smokes sound sounds "
+    "touch travel will work works".split()
 )
+_BEFORE_VERBS = frozenset(
+    "can cannot could did do does i it may might must not shall should that they we which who will would you".split()
+)
+_BEFORE_TO = frozenset(("back", "lead", "leads"))
+_DETERMINERS = frozenset("a an the this my your his her its our their own free living low lower upper mid of".split())
+_USED = _VERBS | {"to"}
 _CAPITALS = frozenset(word.upper() for word in FUNCTION_WORDS)
 WORD = re.compile(r"([^\W_]+)(?:['\u2019][sS]\b)?")
 _GREEK = str.maketrans(
@@ -226,19 +234,24 @@ def absences(words: Sequence[str]) -> list[int]:
 def unnamed(words: Sequence[str]) -> list[int]:
     """Places of words that are part of no name as they are used in a text of more than one word.
 
-    "It will work", but the will; "back to work", but my back to the side; and *to* where it tells a purpose: "the
-    aim of this study was to evaluate" speaks of no evaluation study.
+    "It will work", but the will; "back to work", but my back to the side; "do you smoke", "may affect", "leads to"; and
+    *to* where it tells a purpose: "the aim of this study was to evaluate" speaks of no evaluation study.
     """
-    lower = [word.lower() for word in words]
-    if len(words) == 1 or not _USED.intersection(lower):
+    if len(words) == 1:
         return []
-    before, after = ["", *lower[:-1]], [*lower[1:], ""]
+    lower = [word.lower() for word in words]
+    if _USED.isdisjoint(lower):
+        return []
+
+    def is_unnamed(word: str, before: str, after: str) -> bool:
+        if word == "to":
+            return before in _BE
+        if word not in _VERBS or before in _DETERMINERS:
+            return False
+        return word == "will" or before in _BEFORE_VERBS or (after == "to" and word in _BEFORE_TO)
+
     return [
-        n
-        for n, word in enumerate(lower)
-        if (word == "will" and before[n] not in _DETERMINERS)
-        or (word == "back" and after[n] == "to" and before[n] not in _DETERMINERS)
-        or (word == "to" and before[n] in ("is", "was", "are", "were"))
+        n for n, each in enumerate(zip(lower, ["", *lower[:-1]], [*lower[1:], ""], strict=True)) if is_unnamed(*each)
     ]
 
 

@@ -164,6 +164,10 @@ def test_words_that_are_no_names_as_they_are_used():
     assert found("back pain, sensitivity to light; the study will evaluate", names) == [
         ("back pain", "Back pain"), ("sensitivity to light", "Sensitivity to light"),
     ]  # fmt: skip
+    verbs = ["Smoke", "Lead", "Affect", "Work"]
+    assert found("Do you smoke? It may affect work and leads to more; that works.", verbs) == [("work", "Work")]
+    nouns = "exposed to smoke and lead, a flat affect, the work"
+    assert [name for _, name in found(nouns, verbs)] == ["Smoke", "Lead", "Affect", "Work"]
     finder, kept = dictionary(names)
     assert {kept[hit.row] for word in ("Will", "back") for hit in finder.lookup(word)} == {"Will", "Back"}
 
