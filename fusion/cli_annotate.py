@@ -32,7 +32,9 @@ Options = Annotated[
 
 def annotate(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
-    texts: Annotated[list[str], typer.Argument(help="Texts, or files: plain text, annotated documents, questions.")],
+    texts: Annotated[
+        list[str], typer.Argument(help="Texts, or files and folders: plain text, annotated documents, questions.")
+    ],
     mentions: Mentions = None,
     question: Asked = "",
     option: Options = None,
@@ -51,7 +53,7 @@ def annotate(
 
     Example: medgraft annotate models/ner "She developed ataxia on phenytoin."
 
-    Example: medgraft annotate models/ner notes/*.txt --out annotated --format jsonl
+    Example: medgraft annotate models/ner notes/ --out annotated --format jsonl
     """
     import fusion
 
@@ -161,27 +163,30 @@ def given_documents(texts: Sequence[str], read: "Callable[[str], Iterable[Docume
 
 
 def _write_all(
-    model: "FusedModel[Any]", files: Sequence[str], mentions: Path | None, out: Path, format: str, device: str
+    model: "FusedModel[Any]", given: Sequence[str], mentions: Path | None, out: Path, format: str, device: str
 ) -> None:
-    """One file of results for each file, in a folder that appears whole or not at all."""
+    """One file of results for each file, those of folders too, in a folder that appears whole or not at all."""
     import fusion
     from loaders import new_folder
+    from loaders.documents import input_files
 
-    absent = [file for file in files if not Path(file).is_file()]
+    absent = [file for file in given if not Path(file).exists()]
     if absent:
-        raise MedgraftError(f"{absent[0][:80]!r} is no file; with --out give files")
-    names = [Path(file).name.removesuffix(".gz") for file in files]
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise MedgraftError(f"two files are called {repeated}; annotate them into two folders")
+        raise MedgraftError(f"{absent[0][:80]!r} is no file; with --out give files or folders")
     if out.exists():
         raise MedgraftError(f"{out} is already there; choose another folder, or remove it")
+    files = {}
+    for path, name in input_files(given):
+        if (name := name.removesuffix(".gz")) in files:
+            raise MedgraftError(f"two files are called {name}; annotate them into two folders")
+        files[name] = path
     tagger = None if mentions is None else fusion.load(mentions, device=device)
     with new_folder(out) as aside:
-        for name, file in zip(names, files, strict=True):
-            items: Iterable[Any] = _items(model, file)
+        for name, path in files.items():
+            items: Iterable[Any] = _items(model, str(path))
             if tagger is not None:
                 items = tagger.pipe(items)
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
             _write(model, model.pipe(items, progress=True), format, aside / name)
     typer.echo(f"{out}: {len(files)} files")
 

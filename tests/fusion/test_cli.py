@@ -293,6 +293,15 @@ def test_files_are_annotated_into_a_folder_that_appears_whole(
         code, _, err = run(capsys, "annotate", trained / "model", plain, "--out", out)
         assert code == 1 and "already there" in err
         shutil.rmtree(out)
+    notes = tmp_path / "notes"
+    (notes / "old").mkdir(parents=True)
+    for place in (notes, notes / "old"):
+        shutil.copy(plain, place)
+    code, said, _ = run(capsys, "annotate", trained / "model", notes, "--out", out, "--format", "jsonl")
+    assert code == 0 and "2 files" in said
+    assert [d.text for d in read_documents(out)] == [plain.read_text()] * 2
+    assert (out / "note.txt.jsonl").is_file() and (out / "old" / "note.txt.jsonl").is_file()
+    shutil.rmtree(out)
     broken = tmp_path / "broken.txt"
     broken.write_bytes(b"\xff\xfe")
     for arguments, needle in (
