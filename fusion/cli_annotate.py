@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from loaders import Document, Question
 
 FORMATS = {"pubtator": ".txt", "bioc-xml": ".xml", "bioc-json": ".json", "jsonl": ".jsonl", "brat": "", "html": ".html"}
-"""With the endings of their files; brat is a folder. Answers to questions are JSON lines or HTML."""
+"""With the endings of their files; brat has two for each document. Answers to questions are JSON lines or HTML."""
 
 _FILE_NAME = r"\S+\.(txt|tsv|csv|jsonl?|xml|ann|bioc|pubtator)(\.gz)?"
 
@@ -39,7 +39,7 @@ def annotate(
     question: Asked = "",
     option: Options = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for one file of results for each file.", show_default=False)
+        Path | None, typer.Option(help="Folder for one file of results for each file, or for brat.", show_default=False)
     ] = None,
     format: Annotated[str, typer.Option(help=f"Of the results: {', '.join(FORMATS)}.")] = "pubtator",
     pubtator: Annotated[bool, typer.Option("--pubtator", help="Print PubTator.")] = False,
@@ -165,7 +165,10 @@ def given_documents(texts: Sequence[str], read: "Callable[[str], Iterable[Docume
 def _write_all(
     model: "FusedModel[Any]", given: Sequence[str], mentions: Path | None, out: Path, format: str, device: str
 ) -> None:
-    """One file of results for each file, those of folders too, in a folder that appears whole or not at all."""
+    """One file of results for each file, those of folders too, in a folder that appears whole or not at all.
+
+    For brat, which has two files for each document, those stand side by side.
+    """
     import fusion
     from loaders import new_folder
     from loaders.documents import input_files
@@ -214,6 +217,7 @@ def _write(model: "FusedModel[Any]", found: Iterable[Any], format: str, path: Pa
     import fusion
     from fusion.rendering import page
     from loaders import open_writer, write_questions
+    from loaders.brat import write_brat
 
     asked = isinstance(model, fusion.QuestionModel)
     path = path.with_name(path.name + (".jsonl" if asked and format != "html" else FORMATS[format]))
@@ -223,6 +227,10 @@ def _write(model: "FusedModel[Any]", found: Iterable[Any], format: str, path: Pa
                 file.write(page(found))
             else:
                 write_questions(found, file)
+        return
+    if format == "brat":
+        for document in found:
+            write_brat(document, path.parent)
         return
     with open_writer(path, format) as write:
         for document in found:

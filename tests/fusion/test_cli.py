@@ -302,6 +302,12 @@ def test_files_are_annotated_into_a_folder_that_appears_whole(
     assert [d.text for d in read_documents(out)] == [plain.read_text()] * 2
     assert (out / "note.txt.jsonl").is_file() and (out / "old" / "note.txt.jsonl").is_file()
     shutil.rmtree(out)
+    code, said, _ = run(
+        capsys, "annotate", trained / "model", notes, trained / "train.txt", "--out", out, "--format", "brat"
+    )
+    assert code == 0 and "3 files" in said
+    assert len(list(read_documents(out))) == 6 and (out / "old" / "note.ann").is_file()
+    shutil.rmtree(out)
     broken = tmp_path / "broken.txt"
     broken.write_bytes(b"\xff\xfe")
     for arguments, needle in (
