@@ -92,6 +92,7 @@ def explain(
     Example: medgraft explain models/ner "She developed ataxia on phenytoin."
     """
     import fusion
+    from lm.relations import concepts_of
 
     if draw is not None and draw.suffix.lower() not in (".png", ".html"):
         raise MedgraftError(f"{draw} is to be .png or .html; choose one of these endings")
@@ -99,6 +100,9 @@ def explain(
     given = _given(loaded, [text], mentions, device, question, option or ())
     explanations = []
     for item in given:
+        if isinstance(loaded, fusion.RelationModel) and len(given) > 1 and not concepts_of(item):
+            typer.echo(f"{item.id}: no mention with a concept, so no relation", err=True)
+            continue
         for explanation in loaded.explain(item):
             explanations.append(explanation)
             if not as_json:

@@ -151,6 +151,9 @@ def test_relations_from_training_to_explanation(
     assert code == 0 and "causes" in out and "Fever after dry" in out
     code, out, _ = run(capsys, "explain", model, corpus)
     assert code == 0 and "'dry cough' causes 'Fever'" in out and "without the graph" in out
+    (tmp_path / "more.txt").write_text("9|t|Nothing here.\n9|a|\n\n" + corpus.read_text())
+    code, more, err = run(capsys, "explain", model, tmp_path / "more.txt")
+    assert code == 0 and more == out and "9: no mention with a concept" in err
     code, out, err = run(capsys, "annotate", model, "Just a text.")
     assert code == 1 and "--mentions" in err
     code, out, err = run(capsys, "annotate", model, "High fever and a dry cough.", "--mentions", trained / "model")
