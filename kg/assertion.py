@@ -109,8 +109,12 @@ _LENGTHS = _lengths(_MEANINGS)
 
 def _scopes(text: str, start: int, end: int, mentions: list[Mention]) -> list[Scope]:
     """The stretches of a sentence that its triggers speak of."""
-    # A phrase inside a mention ("absence seizure") is part of a name.
-    found = [t for t in triggers(text, start, end) if not any(m.start <= t.start and t.end <= m.end for m in mentions)]
+    # A phrase inside a longer mention ("absence seizure") is part of a name; "father" may be a concept and tell of one.
+    found = [
+        t
+        for t in triggers(text, start, end)
+        if not any(m.start <= t.start and t.end <= m.end and m.end - m.start > t.end - t.start for m in mentions)
+    ]
     scopes = []
     for n, trigger in enumerate(found):
         if trigger.kind == "before":

@@ -24,7 +24,9 @@ BEFORE = {
         didn't | don't | isn't | wasn't | aren't | weren't | hasn't | haven't | hadn't | cannot have | spared from |
         no abnormality of | without evidence of | without any | without signs of | not present | unlikely to have |
         no reported | no documented | not reported | no patient had | no patients had | none of the patients had |
-        in no patient | never before had | not since had | has not since had | have not since had
+        in no patient | have not noted | has not noted | had not noted | have not noticed | has not noticed |
+        had not noticed | have not seen | has not seen | had not seen | have not observed | has not observed |
+        did not note | did not notice | negative as far as | never before had | not since had | has not since had | have not since had
     """,
     "possible": """
         possible | possibly | probable | probably | likely | may have | might have | may be | might be | could be |
@@ -136,6 +138,16 @@ ENDS = {
     "negated possible": """
         after | during | since | despite | following | prior to | in spite of
     """,
+    "negated": """
+        relief of | relief from | relieving | relieve | alleviating | alleviate | decreasing | decrease | reducing |
+        reduce | controlling | control | improving | helpful in | helpful for | helpful with | effective in |
+        effective for | effective against | effectiveness in | satisfied with
+    """,
+    "family": """
+        noticed | notices | notice | noted | notes | denies | denied | deny | stating | describes | described |
+        desired | says | said | say | thinks | think | believes | concerned | brings | brought | feels | felt | wants |
+        wanted | asks | asked | for evaluation | for followup | for follow-up | for follow up
+    """,
     "historical": "now | current | currently | presently | today | at present",
 }
 
@@ -156,8 +168,16 @@ PSEUDO = """
     by history | clinical history | as if | even if | if not | free fluid | free air | prior to | past due |
     year old | years old | month old | months old | years of age | not sure | more likely | likely to respond |
     mother tongue | mother of | father of | in spite of | possible to | as possible | whenever possible |
-    if possible | when possible | where possible | may be used | could be used | can be used | risk assessment
+    loss of control | if possible | when possible | where possible | may be used | could be used | can be used | risk assessment
 """
+
+# Relatives who come along, or who tell: "seen with his mother for a cough".
+PSEUDO += "".join(
+    f"| {beside} {whose}{relative} "
+    for beside in ("with", "by", "per", "from")
+    for whose in ("", "his ", "her ", "my ", "their ", "the ")
+    for relative in ("mother", "father", "parents", "mom", "dad", "brother", "sister", "grandmother", "family")
+)
 
 # Headings of sections, and what they say of what stands below them.
 HEADINGS = {

@@ -32,6 +32,14 @@ No evidence of [ataxia|negated] after [warfarin].
 Family history of [breast cancer|family] and takes [warfarin].
 She has never before had [seizures|negated].
 He has not since had [seizures|negated].
+They have not noted him to have any [fevers|negated] or [chills|negated].
+Negative as far as [sore throat|negated], [earache|negated], or [cough|negated].
+It has not been helpful in alleviating his [pain].
+It has not given him any relief from his [pain].
+He presents with his [mother] for followup of [asthma].
+Her parents noticed no [rash|negated] and deny [vomiting|negated].
+A boy who is brought in by his parents, with [cough].
+His [father] died of [mesothelioma|family] and his [mother|family] died of [gout|family].
 """
 
 
