@@ -26,7 +26,8 @@ BEFORE = {
         no reported | no documented | not reported | no patient had | no patients had | none of the patients had |
         in no patient | have not noted | has not noted | had not noted | have not noticed | has not noticed |
         had not noticed | have not seen | has not seen | had not seen | have not observed | has not observed |
-        did not note | did not notice | negative as far as | never before had | not since had | has not since had | have not since had
+        did not note | did not notice | negative as far as | never before had | not since had |
+        has not since had | have not since had
     """,
     "possible": """
         possible | possibly | probable | probably | likely | may have | might have | may be | might be | could be |
@@ -40,7 +41,7 @@ BEFORE = {
         could not be excluded for | not excluded | tentative | potential | perhaps | maybe | equivocal for |
         borderline | indeterminate for | no definite | not certain if | not sure if | unclear if | unclear whether |
         uncertain whether | uncertain if | evaluate for | evaluated for | evaluation for | assess for | assessed for |
-        test for | tested for | screen for | screened for | workup for | work-up for | look for | i think | we think |
+        test for | tested for | screen for | screened for | workup for | work-up for | look for | looking for | i think | we think |
         you may have | can't exclude | unable to exclude
     """,
     "hypothetical": """
@@ -168,7 +169,8 @@ PSEUDO = """
     by history | clinical history | as if | even if | if not | free fluid | free air | prior to | past due |
     year old | years old | month old | months old | years of age | not sure | more likely | likely to respond |
     mother tongue | mother of | father of | in spite of | possible to | as possible | whenever possible |
-    loss of control | if possible | when possible | where possible | may be used | could be used | can be used | risk assessment
+    loss of control | if possible | when possible | where possible | may be used | could be used | can be used |
+    risk assessment
 """
 
 # Relatives who come along, or who tell: "seen with his mother for a cough".
