@@ -41,8 +41,8 @@ BEFORE = {
         could not be excluded for | not excluded | tentative | potential | perhaps | maybe | equivocal for |
         borderline | indeterminate for | no definite | not certain if | not sure if | unclear if | unclear whether |
         uncertain whether | uncertain if | evaluate for | evaluated for | evaluation for | assess for | assessed for |
-        test for | tested for | screen for | screened for | workup for | work-up for | look for | looking for | i think | we think |
-        you may have | can't exclude | unable to exclude
+        test for | tested for | screen for | screened for | workup for | work-up for | look for | looking for |
+        i think | we think | you may have | can't exclude | unable to exclude
     """,
     "hypothetical": """
         if | in case of | in the event of | in case | should he develop | should she develop | should you develop |
