@@ -2,9 +2,10 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -31,7 +32,7 @@ from fusion.cli_swap import remember, swap
 from fusion.cli_together import train_together
 from kg.cli import build, diff, export, update
 from kg.cli_query import app_query
-from loaders.errors import MedgraftError
+from loaders.errors import MedgraftError, MedgraftWarning
 
 app = typer.Typer(
     name="medgraft",
@@ -420,7 +421,9 @@ for _panel, _commands in PANELS.items():
 def main() -> None:
     """Run the command line; an error that the user can mend is one line on stderr and exit code 1."""
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app()
     except MedgraftError as error:
         print(f"medgraft: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
@@ -429,6 +432,20 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Our own in one line, like errors; those of libraries as Python has them."""
+    own = issubclass(category, MedgraftWarning)
+    said = f"medgraft: {message}\n" if own else warnings.formatwarning(message, category, filename, lineno, line)
+    print(said, end="", file=file or sys.stderr)  # noqa: T201
 
 
 def _share(text: str) -> float:

@@ -11,7 +11,7 @@ import typer
 
 from fusion.cli_annotate import given_documents, show_documents
 from fusion.cli_options import Json
-from loaders.errors import MedgraftError
+from loaders.errors import MedgraftError, MedgraftWarning
 
 if TYPE_CHECKING:
     from kg.disambiguation import ContextScorer
@@ -160,7 +160,7 @@ def load_linker(folder: "str | Path", vectors: str | None) -> "Linker":
 
         return kg.Linker.load(folder, vectors=NameVectors(vectors))
     with warnings.catch_warnings():  # whoever wants to know was told
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", MedgraftWarning)
         return kg.Linker.load(folder)
 
 

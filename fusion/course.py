@@ -29,7 +29,7 @@ from lm.caching import States
 from lm.encoder import Encoder, resolve_device
 from lm.training import History
 from lm.unfreezing import gradual_unfreezing, layer_rates
-from loaders.errors import MedgraftError
+from loaders.errors import MedgraftError, MedgraftWarning
 
 AnyCorpus = Corpus | QuestionCorpus
 
@@ -167,7 +167,8 @@ def make_ready(model: FusedModel[Any], course: Course) -> None:
         if not course.frozen_blocks or above:
             raise MedgraftError(
                 f"{course.frozen_blocks} frozen blocks with knowledge after block {model.settings.after_block} cannot "
-                "be computed once; freeze at least one block, and none above the knowledge"
+                "be computed once; freeze at least one block, and none above the knowledge, or put that higher "
+                "(after_block, --after-block)"
             )
         model.frozen_states = {} if course.frozen_states is None else course.frozen_states
     model.precision = course.precision
@@ -273,6 +274,7 @@ def warn_of_silence(model: FusedModel[Any], course: Course, data: TrainingData) 
             "the graph states no fact between the concepts of any training pair, and nothing else of it is used for "
             "relations: this will be a plain model; check that the graph has such facts and that the linker finds the "
             "concepts, or give a sentence dropout below 1, such as 0.1, to attend to the concepts by themselves",
+            MedgraftWarning,
             stacklevel=3,
         )
 

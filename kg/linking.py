@@ -44,7 +44,7 @@ from kg.linker_files import LinkerFiles, read_linker, write_linker
 from kg.linking_confidence import Confidence, fit
 from kg.mentions import Place, Settings, find_mentions
 from kg.snapshot import HIERARCHY
-from loaders.errors import MedgraftError
+from loaders.errors import MedgraftError, MedgraftWarning
 from loaders.records import Candidate, Document, Mention
 
 if TYPE_CHECKING:
@@ -393,6 +393,7 @@ class Linker:
             warnings.warn(
                 f"the linker {folder} has vectors of names, but not their encoder: candidates are by spelling alone "
                 "until it is given to Linker.load(vectors=...) or assigned to linker.vectors",
+                MedgraftWarning,
                 stacklevel=2,
             )
         return linker

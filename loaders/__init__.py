@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from loaders.conll import read_conll
     from loaders.corpus import read_corpus
     from loaders.documents import open_writer, read_documents
-    from loaders.errors import InputError, MedgraftError
+    from loaders.errors import InputError, MedgraftError, MedgraftWarning
     from loaders.folders import new_folder
     from loaders.gsc import read_gsc
     from loaders.labelled import read_labelled
@@ -29,6 +29,7 @@ __all__ = [
     "InputError",
     "Label",
     "MedgraftError",
+    "MedgraftWarning",
     "Mention",
     "Question",
     "Relation",
@@ -52,7 +53,7 @@ _MODULES = {
     "loaders.conll": ("read_conll",),
     "loaders.corpus": ("read_corpus",),
     "loaders.documents": ("open_writer", "read_documents"),
-    "loaders.errors": ("InputError", "MedgraftError"),
+    "loaders.errors": ("InputError", "MedgraftError", "MedgraftWarning"),
     "loaders.folders": ("new_folder",),
     "loaders.gsc": ("read_gsc",),
     "loaders.labelled": ("read_labelled",),

@@ -2,8 +2,9 @@
 
     MedgraftError            the cause and the way out, in one line
     └── InputError           ... in a file, at a line
+    MedgraftWarning          what goes on, but will surprise, in one line
 
-The command line prints the message and exits with 1; everything else is a bug and shows its traceback.
+The command line prints the message and for errors exits with 1; everything else is a bug and shows its traceback.
 """
 
 from pathlib import Path
@@ -11,6 +12,10 @@ from pathlib import Path
 
 class MedgraftError(Exception):
     """Something the user can mend: the message names the cause and the way out."""
+
+
+class MedgraftWarning(UserWarning):
+    """What was asked for is done, but will hardly be what was meant; the message names the way out."""
 
 
 class InputError(MedgraftError):

@@ -11,8 +11,8 @@ import pytest
 
 import fusion
 import kg
-from fusion.cli import main
-from loaders import Document, Mention, open_writer, read_documents, read_questions
+from fusion.cli import _show_warning, main
+from loaders import Document, MedgraftWarning, Mention, open_writer, read_documents, read_questions
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +158,12 @@ def test_relations_from_training_to_explanation(
     assert code == 1 and "--mentions" in err
     code, out, err = run(capsys, "annotate", model, "High fever and a dry cough.", "--mentions", trained / "model")
     assert code in (0, 1) and "Traceback" not in err
+
+
+def test_our_warnings_are_one_line_and_those_of_others_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    for category, shown in ((MedgraftWarning, "medgraft: beware\n"), (UserWarning, "a.py:3: UserWarning: beware\n")):
+        _show_warning("beware", category, "a.py", 3)
+        assert capsys.readouterr().err == shown
 
 
 def test_of_annotated_documents_only_the_text_is_read(
