@@ -291,8 +291,10 @@ def train(
         device=device,
     )
     summary: dict[str, object] = {"out": str(out), "scores": model.scores}
+    if isinstance(model, fusion.RelationModel | fusion.TaggingModel):
+        summary |= {"threshold": model.settings.threshold}
     if isinstance(model, fusion.RelationModel) and isinstance(documents, fusion.Corpus):
-        summary |= {"threshold": model.settings.threshold, "dev pairs with a fact": model.leaks.get("stated", {})}
+        summary |= {"dev pairs with a fact": model.leaks.get("stated", {})}
     _show(summary, as_json)
 
 

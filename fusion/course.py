@@ -320,7 +320,7 @@ def finish(
     if corpus.dev:
         model.calibrate(corpus.dev)
     model.frozen_states = course.frozen_states
-    model.scores = {f"dev {name}": round(value, 4) for name, value in (scores or {}).items()}
+    model.scores = {f"dev {name}": round(v, 4) for name, v in (scores or {}).items() if name != "threshold"}
     model.training = {**notes, "temperature": round(model.settings.temperature, 4)}
     if isinstance(model, RelationModel) and isinstance(corpus, Corpus) and model.table is not None:
         model.leaks = {"searched for": searched, "stated": model.stated(corpus.dev) if corpus.dev else {}}
