@@ -301,9 +301,10 @@ class Dictionary:
         forms = list(map(self._forms.__getitem__, words))
         for place in spelt:
             forms[place] = self._letters[words[place]]
-        for place in unnamed(words):
+        lower = [word.lower() for word in words]
+        for place in unnamed(lower):
             forms[place] = _NO_NAME
-        for place in absences(words):
+        for place in absences(lower):
             code = self._forms["absent"].code
             forms[place] = replace(forms[place], code=code, inside=code != 0 or forms[place].modifier)
         return forms

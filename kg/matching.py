@@ -219,40 +219,33 @@ def is_symbol(name: str, *, capitals: bool = False) -> bool:
     )
 
 
-def absences(words: Sequence[str]) -> list[int]:
-    """Places of *absence* where it says that something is absent: no content word comes next.
+def absences(lower: Sequence[str]) -> list[int]:
+    """Places, in lower-case words, of *absence* where it says that something is absent: no content word comes next.
 
     "Absence of a tooth" is an absent tooth. An absence seizure is neither "no seizures" nor "absence of seizures".
     """
-    lower = [word.lower() for word in words]
     if "absence" not in lower:
         return []
     last = [*(word in FUNCTION_WORDS for word in lower[1:]), True]
     return [n for n, word in enumerate(lower) if word == "absence" and last[n]]
 
 
-def unnamed(words: Sequence[str]) -> list[int]:
-    """Places of words that are part of no name as they are used in a text of more than one word.
+def unnamed(lower: Sequence[str]) -> list[int]:
+    """Places of lower-case words that are part of no name as they are used in a text of more than one word.
 
     "It will work", but the will; "back to work", but my back to the side; "do you smoke", "may affect", "leads to"; and
     *to* where it tells a purpose: "the aim of this study was to evaluate" speaks of no evaluation study.
     """
-    if len(words) == 1:
-        return []
-    lower = [word.lower() for word in words]
-    if _USED.isdisjoint(lower):
-        return []
 
-    def is_unnamed(word: str, before: str, after: str) -> bool:
+    def is_unnamed(n: int, word: str) -> bool:
+        before, after = lower[n - 1] if n else "", lower[n + 1] if n + 1 < len(lower) else ""
         if word == "to":
             return before in _BE
-        if word not in _VERBS or before in _DETERMINERS:
+        if before in _DETERMINERS:
             return False
         return word == "will" or before in _BEFORE_VERBS or (after == "to" and word in _BEFORE_TO)
 
-    return [
-        n for n, each in enumerate(zip(lower, ["", *lower[:-1]], [*lower[1:], ""], strict=True)) if is_unnamed(*each)
-    ]
+    return [n for n, word in enumerate(lower) if word in _USED and len(lower) > 1 and is_unnamed(n, word)]
 
 
 def letters(words: Sequence[str]) -> list[int]:
@@ -275,7 +268,7 @@ def content_words(text: str) -> list[str]:
     """The words of a name that are not function words, as written, but for `absences`."""
     words = WORD.findall(text)
     spelt = letters(words)
-    for place in absences(words):
+    for place in absences([word.lower() for word in words]):
         words[place] = "absent"
     return [word for n, word in enumerate(words) if n in spelt or word.lower() not in FUNCTION_WORDS]
 
