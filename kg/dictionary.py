@@ -302,7 +302,7 @@ class Dictionary:
         for place in spelt:
             forms[place] = self._letters[words[place]]
         lower = [word.lower() for word in words]
-        for place in unnamed(lower):
+        for place in unnamed(words, lower):
             forms[place] = _NO_NAME
         for place in absences(lower):
             code = self._forms["absent"].code

@@ -38,9 +38,8 @@ _VERBS = frozenset(
     "address affect affects back drive form forms hope lead leads love outline record review smoke smokes sound sounds "
     "touch travel will work works".split()
 )
-_BEFORE_VERBS = frozenset(
-    "can cannot could did do does i it may might must not shall should that they we which who will would you".split()
-)
+# As written: "Can lead harm?" asks of lead.
+_BEFORE_VERBS = frozenset("can cannot could I it may might must not shall should they we who will would you".split())
 _BEFORE_TO = frozenset(("back", "lead", "leads"))
 _DETERMINERS = frozenset("a an the this my your his her its our their own free living low lower upper mid of".split())
 _USED = _VERBS | {"to"}
@@ -230,8 +229,8 @@ def absences(lower: Sequence[str]) -> list[int]:
     return [n for n, word in enumerate(lower) if word == "absence" and last[n]]
 
 
-def unnamed(lower: Sequence[str]) -> list[int]:
-    """Places of lower-case words that are part of no name as they are used in a text of more than one word.
+def unnamed(words: Sequence[str], lower: Sequence[str]) -> list[int]:
+    """Places of words, as written and in lower case, that are part of no name as they are used in a longer text.
 
     "It will work", but the will; "back to work", but my back to the side; "do you smoke", "may affect", "leads to"; and
     *to* where it tells a purpose: "the aim of this study was to evaluate" speaks of no evaluation study.
@@ -243,7 +242,8 @@ def unnamed(lower: Sequence[str]) -> list[int]:
             return before in _BE
         if before in _DETERMINERS:
             return False
-        return word == "will" or before in _BEFORE_VERBS or (after == "to" and word in _BEFORE_TO)
+        verb = n > 0 and words[n - 1] in _BEFORE_VERBS
+        return verb or word == "will" or (after == "to" and word in _BEFORE_TO)
 
     return [n for n, word in enumerate(lower) if word in _USED and len(lower) > 1 and is_unnamed(n, word)]
 

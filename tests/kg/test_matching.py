@@ -165,7 +165,8 @@ def test_words_that_are_no_names_as_they_are_used():
         ("back pain", "Back pain"), ("sensitivity to light", "Sensitivity to light"),
     ]  # fmt: skip
     verbs = ["Smoke", "Lead", "Affect", "Work"]
-    assert found("Do you smoke? It may affect work and leads to more; that works.", verbs) == [("work", "Work")]
+    assert found("Do you smoke? It may affect work and leads to more; it works.", verbs) == [("work", "Work")]
+    assert [name for _, name in found("Can lead harm? We found that lead does.", verbs)] == ["Lead", "Lead"]
     nouns = "exposed to smoke and lead, a flat affect, the work"
     assert [name for _, name in found(nouns, verbs)] == ["Smoke", "Lead", "Affect", "Work"]
     finder, kept = dictionary(names)
