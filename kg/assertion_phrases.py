@@ -128,8 +128,8 @@ ENDS = {
     """,
     "family historical negated possible": """
         complains of | complaining of | complained of | reports | reported | states | stated | admits to | admits |
-        endorses | endorsed | and takes | and is taking | and is on | and was started on | he | she | patient |
-        the patient | i | i'm | i've | i'd | on examination | on exam
+        endorses | endorsed | and takes | and will | and is taking | and is on | and was started on | he | she |
+        patient | the patient | i | i'm | i've | i'd | on examination | on exam
     """,
     "historical negated possible": """
         has | had | developed | develops | presents with | presented with | presenting with | presents | presented |

@@ -30,6 +30,7 @@ No evidence of [metastasis|negated] however [ascites] is present.
 Denies [nausea|negated] or [vomiting|negated] since starting [phenytoin].
 No evidence of [ataxia|negated] after [warfarin].
 Family history of [breast cancer|family] and takes [warfarin].
+He has no [seizures|negated] and will take [valproate].
 She has never before had [seizures|negated].
 He has not since had [seizures|negated].
 They have not noted him to have any [fevers|negated] or [chills|negated].
