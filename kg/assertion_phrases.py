@@ -178,7 +178,7 @@ PSEUDO += "".join(
     f"| {beside} {whose}{relative} "
     for beside in ("with", "by", "per", "from")
     for whose in ("", "his ", "her ", "my ", "their ", "the ")
-    for relative in ("mother", "father", "parents", "mom", "dad", "brother", "sister", "grandmother", "family")
+    for relative in ("mother", "father", "parents", "mom", "dad", "brother", "sister", "grandmother")
 )
 
 # Headings of sections, and what they say of what stands below them.

@@ -37,6 +37,7 @@ They have not noted him to have any [fevers|negated] or [chills|negated].
 Negative as far as [sore throat|negated], [earache|negated], or [cough|negated].
 It has not been helpful in alleviating his [pain].
 It has not given him any relief from his [pain].
+A man with family history of [breast cancer|family] and, from family history, [gout|family].
 He presents with his [mother] for followup of [asthma].
 Her parents noticed no [rash|negated] and deny [vomiting|negated].
 A boy who is brought in by his parents, with [cough].
