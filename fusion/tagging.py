@@ -28,7 +28,6 @@ WITHOUT_GRAPH = "f1 without the graph"
 HEADS = ("span", "bio")
 """Spans that may nest and overlap, or flat tags of words; the first is the default."""
 
-
 THRESHOLDS = tuple(n / 20 for n in range(2, 15))
 """0.1 to 0.7: those that are tried."""
 

@@ -41,7 +41,7 @@ _VERBS = frozenset(
 # As written: "Can lead harm?" asks of lead.
 _BEFORE_VERBS = frozenset("can cannot could I it may might must not shall should they we who will would you".split())
 _BEFORE_TO = frozenset(("back", "lead", "leads"))
-_DETERMINERS = frozenset("a an the this my your his her its our their own free living low lower upper mid of".split())
+_BEFORE_NOUNS = frozenset("a an the this my your his her its our their own free living low lower upper mid of".split())
 _USED = _VERBS | {"to"}
 _CAPITALS = frozenset(word.upper() for word in FUNCTION_WORDS)
 WORD = re.compile(r"([^\W_]+)(?:['\u2019][sS]\b)?")
@@ -240,7 +240,7 @@ def unnamed(words: Sequence[str], lower: Sequence[str]) -> list[int]:
         before, after = lower[n - 1] if n else "", lower[n + 1] if n + 1 < len(lower) else ""
         if word == "to":
             return before in _BE
-        if before in _DETERMINERS:
+        if before in _BEFORE_NOUNS:
             return False
         verb = n > 0 and words[n - 1] in _BEFORE_VERBS
         return verb or word == "will" or (after == "to" and word in _BEFORE_TO)

@@ -100,7 +100,7 @@ def test_a_score_is_the_probability_at_the_temperature() -> None:
 
 @given(st.integers(0, 2**16), st.sampled_from([0.2, 0.35, 0.5, 0.7]), st.sampled_from([0.5, 1.0, 3.0]))
 def test_mentions_are_called_from_the_threshold_on(seed: int, threshold: float, temperature: float) -> None:
-    """With overlaps all spans of at least that probability; without, of these the set that exceeds it by the most."""
+    """With overlaps all spans above that probability; without, of these the set that exceeds it by the most."""
     scores = np.random.default_rng(seed).normal(-3, 3, (5, 3, 2))
     scores[np.arange(5)[:, None] + np.arange(3) >= 5] = -np.inf
     chances = 1 / (1 + np.exp(-scores / temperature))
