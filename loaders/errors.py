@@ -23,5 +23,5 @@ class InputError(MedgraftError):
 
     def __init__(self, path: str | Path, line: int | None, message: str) -> None:
         super().__init__(f"{path}{'' if line is None else f', line {line}'}: {message}")
-        self.path = Path(path)
+        self.path = Path(str(path))  # what lies in a zip archive is no `Path`
         self.line = line

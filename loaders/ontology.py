@@ -97,6 +97,11 @@ def detect_format(path: str | Path, options: Options = DEFAULTS) -> str:
         if found is None:
             raise InputError(path, None, f"a folder that is no dump of a known format ({', '.join(FORMATS)})")
         return found
+    return _file_format(path, options)
+
+
+def _file_format(path: Path, options: Options) -> str:
+    """By the first lines; the file may lie in a zip archive."""
     lines = head(path)
     if not any(line.strip() for line in lines):
         raise InputError(path, None, "is empty; fetch the file anew")
@@ -106,6 +111,25 @@ def detect_format(path: str | Path, options: Options = DEFAULTS) -> str:
     if options.columns and has_columns(lines, options.columns):
         return "table"
     raise InputError(path, None, f"none of the known formats ({', '.join(FORMATS)}); check that it is the right file")
+
+
+def holds_dump(path: str | Path) -> bool:
+    """Whether a file, a zip archive or a folder is something to read, and meant to be.
+
+    A folder is if it is a dump as a whole, or if some of its files are dumps and it holds no folders: one that holds
+    all sorts of things is rather a wrong path.
+    """
+    try:
+        place = opened(path)
+        if not place.is_dir():
+            detect_format(place)
+        elif _folder_format(place) is None:
+            if Path(path).is_dir() and any(entry.is_dir() for entry in place.iterdir()):
+                return False
+            _dumps_in(place, None, DEFAULTS)
+    except InputError:
+        return False
+    return True
 
 
 def _reads_folder(format: str | None) -> bool:
@@ -127,7 +151,7 @@ def _dumps_in(folder: Path, format: str | None, options: Options) -> list[tuple[
 
 def _format_or_none(path: Path, options: Options) -> str | None:
     try:
-        return detect_format(path, options)
+        return _file_format(path, options)
     except InputError:
         return None
 

@@ -3,6 +3,7 @@
 import gzip
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,26 @@ def test_a_format_is_known_by_its_content(
     account = Account(path)
     assert detect_format(path) == format
     assert list(read_ontology(path, account)) and account.format == format and account.kept
+
+
+def test_files_in_a_zip_archive_are_read_like_those_of_a_folder(tmp_path: Path, mini: Path) -> None:
+    """Each format, in folders of the archive and beside a file of none, and a fault named with archive, file, line."""
+    with zipfile.ZipFile(tmp_path / "release.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("README", "what this is\n")
+        for name in MINIS.values():
+            archive.write(mini / name, f"release/{name}")
+    account = Account(tmp_path / "release.zip")
+    batches = list(read_ontology(tmp_path / "release.zip", account))
+    parts = {Path(str(part.path)).name: part for part in account.parts}
+    assert batches and parts["README"].dropped and not parts["README"].kept
+    for format, name in MINIS.items():
+        alone = Account(mini / name)
+        list(read_ontology(mini / name, alone))
+        assert (parts[name].format, parts[name].read, parts[name].kept) == (format, alone.read, alone.kept)
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        archive.writestr("bad.obo", "format-version: 1.2\n\n[Term]\nid: A:1\nname: one\nis_a\n")
+    with pytest.raises(InputError, match=r"bad\.zip/bad\.obo, line 6: "):
+        list(read_ontology(tmp_path / "bad.zip", Account(Path())))
 
 
 @pytest.mark.parametrize(
