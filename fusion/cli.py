@@ -25,6 +25,8 @@ from fusion.cli_options import (
     Precision,
     Seed,
     corpus_of,
+    open_embeddings,
+    open_knowledge,
     open_linker,
 )
 from fusion.cli_students import distill, export_model, search
@@ -103,7 +105,7 @@ def quickstart(
 
 
 def embed(
-    graph: Annotated[str, typer.Argument(help="Graph folder, or neo4j://...")],
+    graph: Annotated[str, typer.Argument(help="Graph folder, ontology dump, or neo4j://...")],
     out: Annotated[Path, typer.Option(help="Folder for the embeddings.")],
     model: Annotated[str, typer.Option(help="TransE, RotatE, DistMult or ComplEx.")] = "TransE",
     dim: Annotated[int, typer.Option(help="Numbers a concept.")] = 128,
@@ -196,9 +198,14 @@ def train(
             "for classification labelled texts (CSV, JSON lines).",
         ),
     ],
-    dev: Annotated[Path, typer.Option(help="Documents or questions to choose the best epoch on.")],
     encoder: AnyEncoder,
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    dev: Annotated[
+        Path | None,
+        typer.Option(
+            help="Documents or questions to choose the best epoch on.", show_default="a fifth of the training part"
+        ),
+    ] = None,
     graph: GraphToFuse = None,
     embeddings: ItsEmbeddings = None,
     linker: ItsLinker = None,
@@ -239,28 +246,28 @@ def train(
     Example: medgraft train ner --train train.txt --dev dev.txt --graph graphs/hpo --embeddings embeddings/hpo
     --encoder bert-base-uncased --out models/ner
 
+    In one command from the dump: medgraft train ner --train mine.txt --graph hp.obo --encoder bert-base-uncased
+    --out models/ner
+
     With a memory, which needs no linker: --memory facts,definitions,examples
     """
     import fusion
     import kg
 
     kinds = [kind.strip() for kind in memory.split(",") if kind.strip()]
-    from_graph = {"facts", "definitions"} & set(kinds)
-    if embeddings is not None and graph is None or graph is not None and embeddings is None and not from_graph:
-        raise MedgraftError("a fused model needs both --graph and --embeddings; a plain one neither")
+    from_graph = bool({"facts", "definitions"} & set(kinds))
     documents = corpus_of(task, corpus, dev)
-    known = None if graph is None else kg.connect(graph)
+    # A graph that a memory is made of is fused as well only where its embeddings are named.
+    remembered = graph is not None and from_graph and embeddings is None
+    known, vectors, index = open_knowledge(None if remembered else graph, embeddings, linker, device)
     entries = None
     if kinds:
-        entries = fusion.build_memory(kinds, encoder, graph=known, task=task, corpus=documents, progress=True)
-    vectors = None if embeddings is None else kg.Embeddings.load(embeddings, known)
-    index = None
-    if known is not None and vectors is not None:
-        index = open_linker(known, linker)
+        source = kg.connect(graph) if graph is not None and remembered else known
+        entries = fusion.build_memory(kinds, encoder, graph=source, task=task, corpus=documents, progress=True)
     model = fusion.train(
         task,
         documents,
-        None if vectors is None else known,
+        known,
         vectors,
         index,
         encoder=encoder,
@@ -302,10 +309,10 @@ def ablate(
     corpus: Annotated[Path, typer.Option("--train", help="Annotated documents, or questions, a file or a folder.")],
     dev: Annotated[Path, typer.Option(help="Documents to choose the best epoch on.")],
     test: Annotated[Path, typer.Option(help="Documents to compare the arms on.")],
-    graph: Annotated[str, typer.Option(help="Graph folder, or neo4j://...")],
-    embeddings: Annotated[Path, typer.Option(help="Embeddings of that graph.")],
+    graph: Annotated[str, typer.Option(help="Graph folder, ontology dump, or neo4j://...")],
     encoder: AnyEncoder,
     out: Annotated[Path, typer.Option(help="Folder of the results; finished runs in it are not run again.")],
+    embeddings: ItsEmbeddings = None,
     task: Annotated[str, typer.Option(help="ner, relations or qa.")] = "ner",
     linker: ItsLinker = None,
     arms: Annotated[str, typer.Option(help="Comma-separated: plain, same-parameters, types, true, ...")] = "",
@@ -355,7 +362,7 @@ def ablate(
         compared = run_arms(
             documents,
             connected,
-            kg.Embeddings.load(embeddings, connected),
+            open_embeddings(connected, embeddings, device),
             open_linker(connected, linker),
             out=out,
             task=task,

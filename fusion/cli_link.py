@@ -23,7 +23,7 @@ FORMATS = "jsonl, bioc-xml, bioc-json, brat, pubtator"
 
 
 def link(
-    graph: Annotated[str, typer.Argument(help="Graph folder, neo4j://..., or a saved linker.")],
+    graph: Annotated[str, typer.Argument(help="Graph folder, ontology dump, neo4j://..., or a saved linker.")],
     texts: Annotated[
         list[str], typer.Argument(help="Texts, or files and folders: plain text, JSON lines, BioC, brat, PubTator, ...")
     ],
@@ -175,8 +175,9 @@ def _linker_folder(
     vector_type: list[str] | None,
     save: Path | None,
 ) -> Iterator[Path]:
-    """The folder of the linker: the one given, or built from the graph and kept only with `save`."""
+    """The folder of the linker: the one given, or that of the graph, built with these options; kept with `save`."""
     import kg
+    from kg.kept import kept_linker_folder
     from loaders import read_documents
 
     if (Path(graph) / "linker.json").is_file():
@@ -185,6 +186,10 @@ def _linker_folder(
         if option := next((name for name, given in settled.items() if given), None):
             raise MedgraftError(f"{option} is settled when a linker is built; name the graph, with --save to keep it")
         yield Path(graph)
+        return
+    if save is None and not any((types, languages, nested, corpus, vectors)):
+        with kg.connect(graph) as connected:
+            yield kept_linker_folder(connected)
         return
     with tempfile.TemporaryDirectory() as aside, kg.connect(graph) as connected:
         folder = Path(aside) / "linker" if save is None else save

@@ -70,7 +70,7 @@ def pretrain(
 
 
 def train_names(
-    graph: Annotated[str, typer.Argument(help="Graph folder or neo4j://...")],
+    graph: Annotated[str, typer.Argument(help="Graph folder, ontology dump, or neo4j://...")],
     encoder: Annotated[str, typer.Option(help="Encoder to begin with; a sentence encoder is a good start.")],
     out: Annotated[Path, typer.Option(help="Folder for the encoder.")],
     type: Annotated[

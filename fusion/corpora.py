@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loaders import Document, MedgraftError, read_gsc, read_pubtator
+from loaders.folders import cache_folder
 from loaders.lines import open_bytes, reading
 
 DATA_VARIABLE = "MEDGRAFT_DATA"
@@ -173,18 +174,12 @@ def where_to_put(name: str) -> str:
 
 def _roots() -> list[Path]:
     named = os.environ.get(DATA_VARIABLE)
-    return [Path(named) if named else _shared(), _cache()]
+    return [Path(named) if named else _shared(), cache_folder()]
 
 
 def _shared() -> Path:
     """Beside the checkout of the project."""
     return Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-def _cache() -> Path:
-    import pooch
-
-    return Path(pooch.os_cache("medgraft"))
 
 
 def _checked(folder: Path, home: Home) -> Path:
@@ -207,7 +202,7 @@ def _download(name: str, home: Home) -> Path:
     import requests
 
     pooch.get_logger().setLevel(logging.WARNING)
-    folder = _cache() / home.folder
+    folder = cache_folder() / home.folder
     if not home.archive.endswith(".zip"):
         raise MedgraftError(
             f"{name} has no archive to download; put {', '.join(home.files)} from {home.archive} into "
@@ -218,7 +213,7 @@ def _download(name: str, home: Home) -> Path:
         paths = pooch.retrieve(
             home.archive,
             known_hash=None,  # the files are checked one by one: an archive may be packed anew
-            path=_cache() / "archives",
+            path=cache_folder() / "archives",
             fname=f"{name}.zip",
             processor=pooch.Unzip(members=members),
             progressbar=True,

@@ -23,7 +23,8 @@ from fusion.relations import RelationModel
 from fusion.robustness import loss_without_graph
 from fusion.tagging import HEADS
 from fusion.tasks import TASKS
-from kg import Linker
+from kg import Linker, connect
+from kg.kept import kept_embeddings, kept_linker
 from lm.adapters import add_low_rank, merge_low_rank
 from lm.caching import States
 from lm.encoder import Encoder, resolve_device
@@ -101,6 +102,22 @@ def search_for_leaks(task: str, corpus: AnyCorpus, graph: GraphTables | None) ->
     if task == "relations" and isinstance(corpus, Corpus) and graph is not None:
         return check_leaks(corpus, graph)
     return []
+
+
+def opened(graph: GraphTables | str | Path | None) -> GraphTables | None:
+    """A graph as it is, or the one at a place, see `kg.connect`."""
+    return connect(graph) if isinstance(graph, str | Path) else graph
+
+
+def its_own(
+    graph: Any, embeddings: ConceptVectors | None, linker: Linker | None, course: Course
+) -> tuple[ConceptVectors | None, Linker | None]:
+    """The embeddings and the linker given, in their place those that are kept for the graph (`kg.kept`)."""
+    if graph is not None and embeddings is None:
+        embeddings = kept_embeddings(graph, device=course.device, progress=course.progress)
+    if graph is not None and linker is None:
+        linker = kept_linker(graph)
+    return embeddings, linker
 
 
 def knowledge_table(

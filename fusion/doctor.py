@@ -4,9 +4,11 @@ import os
 import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from fusion.corpora import HOMES, find_corpus
 from loaders.errors import MedgraftError
+from loaders.folders import cache_folder
 
 PACKAGES = (
     "medgraft",
@@ -44,7 +46,13 @@ def examine() -> dict[str, object]:
         found[tool] = "found" if shutil.which(tool) else "missing: only the Neo4j tests need it"
     for name in HOMES:
         found[f"corpus {name}"] = _corpus(name)
+    found["kept"] = _kept(cache_folder())
     return found
+
+
+def _kept(folder: Path) -> str:
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return f"{folder}: {size / 1e6:,.0f} MB of what can be made or fetched again; delete it as you like"
 
 
 def _threads(threads: int) -> str:

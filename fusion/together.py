@@ -21,10 +21,12 @@ from fusion.course import (
     described,
     dropout_of,
     finish,
+    its_own,
     knowledge_table,
     learning_rates,
     make_ready,
     model_settings,
+    opened,
     remove_checkpoints,
     search_for_leaks,
     settle,
@@ -52,7 +54,7 @@ _WEIGHT_RATE = 1e-2  # of the logarithms of learnt loss weights, which have far 
 
 def train_together(
     corpora: Mapping[str, AnyCorpus],
-    graph: GraphTables | None = None,
+    graph: GraphTables | str | Path | None = None,
     embeddings: ConceptVectors | None = None,
     linker: Linker | None = None,
     *,
@@ -75,8 +77,8 @@ def train_together(
     Args:
         corpora: by task ("ner", "relations", "classification", "qa"), two or more.
         graph: as for `fusion.train`, like the next three.
-        embeddings: trained on this graph.
-        linker: built from this graph.
+        embeddings: of this graph.
+        linker: of this graph.
         encoder: Hugging Face model folder or name.
         out: folder for the models, each in a folder named after its task.
         knowledge: a finished table in place of graph and embeddings.
@@ -99,9 +101,12 @@ def train_together(
     courses = _courses(corpora, course, own or {})
     asked = {task: _asked(task, corpus, courses[task]) for task, corpus in corpora.items()}
     resolve_device(course.device)
-    searched = {task: search_for_leaks(task, corpus, graph) for task, corpus in corpora.items()}
+    known = opened(graph)
+    searched = {task: search_for_leaks(task, corpus, known) for task, corpus in corpora.items()}
+    if knowledge is None:
+        embeddings, linker = its_own(known, embeddings, linker, course)
     pairs = [task for task in corpora if task in PAIR_TASKS]
-    table = knowledge_table(graph, embeddings, linker, knowledge, pairs=bool(pairs))
+    table = knowledge_table(known, embeddings, linker, knowledge, pairs=bool(pairs))
     sharing = sharing or ("hard" if table is None else "private-fusion")
     check_sharing(sharing, table is not None)
     loaded = Encoder.load(encoder)
@@ -133,7 +138,7 @@ def train_together(
         for task, model in models.items():
             stack.enter_context(as_in_training(model, courses[task]))
         data = {task: _training_data(task, models[task], corpus) for task, corpus in corpora.items()}
-        for task in corpora if graph is not None else ():
+        for task in corpora if known is not None else ():
             warn_of_silence(models[task], courses[task], data[task])
         examples, collate = joint_data(list(data.values()))
         history = fit(

@@ -16,10 +16,12 @@ from fusion.course import (
     decisive,
     described,
     finish,
+    its_own,
     knowledge_table,
     learning_rates,
     make_ready,
     model_settings,
+    opened,
     remove_checkpoints,
     search_for_leaks,
     settle,
@@ -43,7 +45,7 @@ from loaders.errors import MedgraftError
 def train(
     task: str,
     corpus: Corpus | QuestionCorpus,
-    graph: GraphTables | None = None,
+    graph: GraphTables | str | Path | None = None,
     embeddings: ConceptVectors | None = None,
     linker: Linker | None = None,
     *,
@@ -87,17 +89,18 @@ def train(
 
     Best is the highest F1; for fused mentions the highest mean of the F1 with the graph and that without it.
 
-    With a graph, its embeddings and a linker the model is fused; with none of them it is plain. Both use the same
-    encoder, output layer, order of data and seeds.
+    With a graph the model is fused, with none it is plain. Both use the same encoder, output layer, order of data and
+    seeds.
 
     Args:
         task: "ner", "relations" between the mentions that the documents have, "classification" of whole texts, or
             "qa" for questions over a context. Whether these want a label, a choice or a span, and whether a text may
             have several labels, is told by the corpus.
         corpus: documents by split, or questions.
-        graph: what `kg.connect` gives; read while the knowledge table is made, not afterwards.
-        embeddings: trained on this graph.
-        linker: built from this graph.
+        graph: what `kg.connect` gives or takes, so an ontology dump will do; read while the knowledge table is made,
+            not afterwards.
+        embeddings: trained on this graph; if not given, TransE is trained once and kept (`kg.kept`).
+        linker: built from this graph; likewise.
         encoder: Hugging Face model folder, or name in the local cache, of a BERT-type encoder.
         out: folder for the model; an interrupted training with the same settings goes on where it stopped.
         knowledge: a finished table in place of graph and embeddings (control arms).
@@ -147,7 +150,7 @@ def train(
         progress: show bars on stderr if it is a terminal.
 
     Raises:
-        MedgraftError: unknown task, no training documents, graph without embeddings or linker or of another graph,
+        MedgraftError: unknown task, no training documents, embeddings or a linker without their graph or of another,
             a device that is not there, a graph that the corpus was labelled from (`fusion.leaks`).
     """
     course = Course(
@@ -165,8 +168,11 @@ def train(
         raise MedgraftError("a student recalls nothing; give a memory to its teacher, or train without a lesson")
     asked = {} if lesson is not None else TASKS[task].settings_of(corpus)  # type: ignore[arg-type]
     resolve_device(device)
-    searched = search_for_leaks(task, corpus, graph)
-    table = knowledge_table(graph, embeddings, linker, knowledge, pairs=task in PAIR_TASKS)
+    known = opened(graph)
+    searched = search_for_leaks(task, corpus, known)
+    if knowledge is None:
+        embeddings, linker = its_own(known, embeddings, linker, course)
+    table = knowledge_table(known, embeddings, linker, knowledge, pairs=task in PAIR_TASKS)
     if lesson is not None:
         model = lesson.student(seed)
     else:
@@ -182,7 +188,7 @@ def train(
     folder = None if out is None else checkpoints(Path(out), *decisive(model, corpus, plan))
     with as_in_training(model, course), taught(model, lesson):
         data = model.training_data(corpus.train) if lesson is None else lesson.training_data(model, corpus.train)
-        if graph is not None:
+        if known is not None:
             warn_of_silence(model, course, data)
         history = fit(
             model.network,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-Where = Annotated[str, typer.Argument(metavar="GRAPH", help="Graph folder, or neo4j://host:7687.")]
+Where = Annotated[str, typer.Argument(metavar="GRAPH", help="Graph folder, ontology dump, or neo4j://host:7687.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Limit = Annotated[int, typer.Option(min=0, help="Concepts and facts of each kind to show as examples.")]
 
@@ -84,7 +84,7 @@ def build(
 
 
 def update(
-    graph: Where,
+    graph: Annotated[str, typer.Argument(metavar="GRAPH", help="Graph folder, or neo4j://host:7687.")],
     sources: Annotated[
         list[Path],
         typer.Argument(metavar="NEW_RELEASE...", help="The new release of all that the graph is built from."),
@@ -146,7 +146,7 @@ def update(
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="Graph folder, or neo4j://host:7687.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="Graph folder, ontology dump, or neo4j://host:7687.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     limit: Limit = 5,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if anything differs.")] = False,
@@ -155,6 +155,8 @@ def diff(
     """Compare two graphs: what B has that A has not, and the other way round.
 
     Example: medgraft diff graphs/hpo-2024 graphs/hpo-2025 --limit 20
+
+    Example: medgraft diff old/hp.obo new/hp.obo
     """
     import kg
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 import polars as pl
 import pyarrow as pa
 
+from kg.kept import graph_folder
 from kg.snapshot import SCHEMAS, read_batches, read_manifest
 from loaders.errors import MedgraftError
 
@@ -146,12 +147,13 @@ class GraphTables:
             self._store = Neo4jStore(self.where, updating=updating)
             self.manifest: dict[str, Any] = self._store.manifest
         else:
-            self.manifest = read_manifest(Path(where))
+            self._folder = graph_folder(Path(where))
+            self.manifest = read_manifest(self._folder)
 
     def batches(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of a table of the snapshot, in its order."""
         if self._store is None:
-            return read_batches(Path(self.where), name, _READ, columns)
+            return read_batches(self._folder, name, _READ, columns)
         table = self._store.table(name)
         return iter(table.select(columns or table.column_names).to_batches(_READ))
 
@@ -162,7 +164,7 @@ class GraphTables:
 
 
 def diff(a: str | Path, b: str | Path) -> Diff:
-    """Compare two graphs: folders, or databases on a Neo4j server (`neo4j://host:7687`).
+    """Compare two graphs: folders, ontology dumps, or databases on a Neo4j server (`neo4j://host:7687`).
 
     Raises:
         MedgraftError: one of them is no graph, or cannot be read.

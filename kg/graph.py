@@ -98,18 +98,22 @@ class Store(Protocol):
 def connect(where: str | Path) -> "Graph":
     """Open a graph: a folder that `build` made, or a Neo4j server (`neo4j://host:7687`, `bolt://host:7687`).
 
+    An ontology dump will do, too (a file, a folder or a zip archive of a format that `build` reads): its graph is built
+    with the usual options at the first use and kept in the user's cache, see `kg.kept`.
+
     Credentials for Neo4j are read from NEO4J_USERNAME and NEO4J_PASSWORD.
 
     Raises:
-        MedgraftError: if there is no graph, no server, or no access.
+        MedgraftError: if there is no graph, no server, or no access; or a dump is malformed.
     """
     if "://" in str(where):
         from kg.store_neo4j import Neo4jStore
 
         return Graph(Neo4jStore(str(where)))
+    from kg.kept import graph_folder
     from kg.store_embedded import EmbeddedStore
 
-    return Graph(EmbeddedStore(Path(where)))
+    return Graph(EmbeddedStore(graph_folder(Path(where))))
 
 
 class Graph:

@@ -193,9 +193,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     restore_folder(folder)
     if not folder.is_dir():
-        state = "is a file" if folder.exists() else "does not exist"
+        if folder.exists():
+            raise MedgraftError(
+                f"{folder} is a file, not a graph folder; make one with `medgraft build {folder} --to GRAPH`"
+            )
         raise MedgraftError(
-            f"{folder} {state}, not a graph folder; make one with `medgraft build SOURCE --to {folder}`"
+            f"{folder} does not exist, not a graph folder; make one with `medgraft build SOURCE --to {folder}`"
         )
     if not is_graph(folder):
         raise MedgraftError(

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -83,6 +84,13 @@ def restore_folder(path: str | Path) -> None:
     previous = _previous(target)
     if previous.exists() and not target.exists():
         previous.replace(target)
+
+
+def cache_folder() -> Path:
+    """Where to keep what can be fetched or made again: $MEDGRAFT_CACHE, else the user's folder for caches."""
+    import pooch
+
+    return Path(os.environ.get("MEDGRAFT_CACHE") or pooch.os_cache("medgraft"))
 
 
 def sha256(path: Path) -> str:

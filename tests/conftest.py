@@ -30,6 +30,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                     item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What commands keep for the user goes to a folder of the test run."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDGRAFT_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def data() -> Callable[[str], Path]:
     """The path of a file or folder of the shared data; skips the test where it is absent."""

@@ -13,7 +13,7 @@ import fusion
 import kg
 from fusion.cli import _show_warning, main
 from loaders import Document, MedgraftWarning, Mention, open_writer, read_documents, read_questions
-from tests.conftest import TINY
+from tests.conftest import TINY, TINY_SOURCES
 
 ROOT = Path(__file__).parents[2]
 PUBTATOR = "".join(
@@ -224,11 +224,43 @@ def test_bad_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "no-such-command")[0] == 2
 
 
-def test_half_a_fusion_is_refused(tiny_graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_a_dump_to_a_fused_model_in_one_command(
+    trained: Path, encoder_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Graph, embeddings and linker are made on the way, and documents held out; the second time all is there."""
+    (tmp_path / "dump").mkdir()
+    for source in TINY_SOURCES:
+        shutil.copy(source, tmp_path / "dump")
+    command = ["train", "ner", "--train", trained / "train.txt", "--graph", tmp_path / "dump", "--device", "cpu"]
+    command += ["--encoder", encoder_folder("bert"), "--epochs", "1", "--out", tmp_path / "model"]
+    code, _, err = run(capsys, *command)
+    assert code == 0 and "no --dev: " in err and "no graph yet" in err and "TransE is trained" in err, err
+    model = fusion.load(tmp_path / "model")
+    assert model.table is not None and "TINY:0000003" in model.table.ids
+    code, _, err = run(capsys, *command)
+    assert code == 0 and "no graph yet" not in err and "TransE" not in err and "linker" not in err
+    again = fusion.load(tmp_path / "model")
+    assert again.scores == model.scores and again.table is not None
+    assert again.table.vectors.equal(model.table.vectors)
+    documents = tuple(read_documents([trained / "train.txt"]))
+    corpus = fusion.Corpus("mine", documents, documents, ())
+    graph = tmp_path / "dump"
+    same = fusion.train("ner", corpus, graph, encoder=encoder_folder("bert"), epochs=1, device="cpu", progress=False)
+    assert same.table is not None and same.table.vectors.equal(model.table.vectors) and not capsys.readouterr().err
+    code, out, err = run(capsys, "link", tmp_path / "dump", "High fever and a dry cough.", "--json")
+    assert code == 0 and not err
+    assert [m["concept_id"] for m in json.loads(out)[0]["mentions"]] == ["TINY:0000003", "TINY:0000005"]
+
+
+def test_half_a_fusion_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["train", "ner", "--train", trained / "train.txt", "--encoder", "x", "--out", tmp_path / "model"]
+    code, _, err = run(capsys, *given, "--embeddings", trained / "embeddings")
+    assert code == 1 and "are those of a graph; name it with --graph" in err
+    (tmp_path / "one.txt").write_text(PUBTATOR[: PUBTATOR.index("\n\n") + 2])
     code, _, err = run(
-        capsys, "train", "ner", "--train", "a", "--dev", "b", "--graph", tiny_graph, "--encoder", "x", "--out", tmp_path
+        capsys, "train", "ner", "--train", tmp_path / "one.txt", "--encoder", "x", "--out", tmp_path / "m"
     )
-    assert code == 1 and "both --graph and --embeddings" in err
+    assert code == 1 and "one.txt is too small to hold a fifth of it out; give --dev" in err
 
 
 def test_every_level_answers_help() -> None:

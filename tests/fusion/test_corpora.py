@@ -42,7 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     tiny = corpora.Home("text/tiny", url, {"tiny.txt": ("deep/inside/tiny.txt", digest)})
     monkeypatch.setitem(corpora.HOMES, "tiny", tiny)
     monkeypatch.setenv(corpora.DATA_VARIABLE, str(tmp_path / "data"))
-    monkeypatch.setattr(corpora, "_cache", lambda: tmp_path / "cache")
+    monkeypatch.setenv("MEDGRAFT_CACHE", str(tmp_path / "cache"))
     yield tmp_path
     server.shutdown()
     server.server_close()

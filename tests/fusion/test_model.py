@@ -144,8 +144,8 @@ def test_parts_of_different_graphs_are_refused(fused: FusedModel, folder: Path, 
     other = replace(VECTORS, fingerprint="b" * 64)
     with pytest.raises(MedgraftError, match="embeddings are of graph bbbb"):
         fusion.train("ner", CORPUS, GRAPH, other, linker, encoder=folder)
-    with pytest.raises(MedgraftError, match="embeddings and linker not given"):
-        fusion.train("ner", CORPUS, GRAPH, encoder=folder)
+    with pytest.raises(MedgraftError, match="graph and linker not given"):
+        fusion.train("ner", CORPUS, None, other, encoder=folder)
     assert fused.table is not None
     mixed = replace(fused, table=replace(fused.table, fingerprint="b" * 64))
     mixed.save(tmp_path / "mixed")

@@ -221,8 +221,8 @@ def test_what_cannot_be_trained_together_is_said(folder: Path, linker: Linker) -
             fusion.train_together(corpora, encoder=folder, **{**SETTINGS, **given})
     with pytest.raises(TypeError, match="epoch"):
         fusion.train_together(some, encoder=folder, epoch=3)
-    with pytest.raises(MedgraftError, match="embeddings and linker not given"):
-        fusion.train_together(some, GRAPH, encoder=folder)
+    with pytest.raises(MedgraftError, match="graph and embeddings not given"):
+        fusion.train_together(some, None, None, linker, encoder=folder)
 
 
 def test_students_and_explanations_of_a_model_under_experts(folder: Path, linker: Linker) -> None:

@@ -81,7 +81,9 @@ def test_no_folder_and_a_file_are_refused(tmp_path):
     with pytest.raises(MedgraftError, match="does not exist, not a graph folder; make one with `medgraft build"):
         read_manifest(tmp_path / "absent")
     (tmp_path / "file").write_text("")
-    with pytest.raises(MedgraftError, match="is a file, not a graph folder"):
+    with pytest.raises(
+        MedgraftError, match="is a file, not a graph folder; make one with `medgraft build .*file --to GRAPH`"
+    ):
         read_manifest(tmp_path / "file")
 
 
