@@ -12,6 +12,7 @@ from loaders.errors import InputError
 from loaders.lines import open_bytes, reading
 
 _ZIP = b"PK\x03\x04"
+_TAR, _TAR_AT = b"ustar", 257
 _HEAD = 1 << 16  # bytes
 
 
@@ -21,14 +22,16 @@ def opened(path: str | Path) -> Path:
     What lies in an archive behaves like a `Path` in all that readers do with one: `open("rb")`, `name`, `str`, `/`.
 
     Raises:
-        InputError: it does not exist, cannot be opened, or is a damaged archive.
+        InputError: it does not exist, cannot be opened, or is a damaged archive, or one of another kind.
     """
     path = Path(path)
     if path.is_dir():
         return path
     with open_bytes(path) as file, reading(path):
-        packed = file.read(len(_ZIP)) == _ZIP
-    if not packed:
+        start = file.read(_TAR_AT + len(_TAR))
+    if start[_TAR_AT:] == _TAR:
+        raise InputError(path, None, "a tar archive; unpack it (tar -xf) and name its folder")
+    if not start.startswith(_ZIP):
         return path
     try:
         return cast(Path, zipfile.Path(path))
