@@ -47,7 +47,7 @@ def kept_graph(dump: Path) -> Path:
     name = hashlib.sha256(str(dump.resolve()).encode()).hexdigest()[:12]
     home = cache_folder() / "graphs" / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', dump.name) or 'dump'}-{name}"
     folder, noted = home / "graph", home / "built_from.json"
-    stamp = json.dumps({"medgraft": version("medgraft"), "format": FORMAT, "files": _stamps(dump)}, indent=1)
+    stamp = json.dumps({"format": FORMAT, "readers": _readers(), "files": _stamps(dump)}, indent=1)
     if is_graph(folder) and noted.is_file() and noted.read_text(encoding="utf-8") == stamp:
         return folder
     _say(f"{dump} is no graph yet: it is built now, and kept in {folder}")
@@ -89,6 +89,14 @@ def kept_linker_folder(graph: "Graph") -> Path:
         _say(f"the linker of this graph is built now, and kept in {folder}")
         Linker.build(graph, out=folder)
     return folder
+
+
+def _readers() -> tuple[str, int]:
+    """The version that reads dumps; of a checkout also when its readers changed last."""
+    import loaders
+
+    sources = [*Path(loaders.__file__).parent.glob("*.py"), *Path(__file__).parent.glob("*.py")]
+    return version("medgraft"), max(source.stat().st_mtime_ns for source in sources)
 
 
 def _stamps(dump: Path) -> list[tuple[str, int, int]]:

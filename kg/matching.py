@@ -109,10 +109,12 @@ _DERIVED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 _DERIVING = ("ic", "ous", "ular", "geal", "ges", "us", "ence", "feet", "teeth", "testes")  # how these words end
-# Prefixes that are written with a hyphen, apart, or as one with their word.
+# Prefixes, and parts of the body before another word, that are written with a hyphen, apart, or as one with their word.
 _PREFIXED = re.compile(
     r"(?<![^\W_])(anti|extra|hyper|hypo|infra|inter|intra|macro|micro|mid|mono|multi|neo|non|over|para|peri|poly|post|pre"
-    r"|pseudo|retro|semi|sub|super|supra|trans|ultra|under)([-\s]?)([^\W_]{4,})",
+    r"|pseudo|retro|semi|sub|super|supra|trans|ultra|under"
+    r"|broncho|cardio|cerebro|cranio|gastro|genito|hepato|musculo|naso|neuro|oculo|osteo|spino|thrombo|tracheo|vesico)"
+    r"([-\s]?)([^\W_]{4,})",
     re.IGNORECASE,
 )
 # A function word, behind another one, in a title's spelling: part of a name, as in Fill-It or Green Or.
@@ -124,8 +126,14 @@ _TAGGED = re.compile(
     r"|regime/therapy|person|social concept|specimen|navigational concept)\)$",
     re.IGNORECASE,
 )
-# What classifications add to the name of a rest: Gout, unspecified; Pneumonia NOS.
-_UNSPECIFIED = re.compile(r",?\s+(?:\(?NOS\)?|\(?not otherwise specified\)?)$|,\s+unspecified$", re.IGNORECASE)
+# What classifications add to the name of a rest: Gout, unspecified; Pneumonia NOS; Unspecified asthma; Pneumonia,
+# unspecified organism; Urinary tract infection, site not specified.
+_UNSPECIFIED = re.compile(
+    r"^unspecified\s+|,?\s+\(?(?:NOS|NEC|not (?:otherwise specified|elsewhere classified))\)?$"
+    r"|,\s+unspecified(?:\s+\w+){0,2}$|,\s+(?:\w+\s+){1,2}(?:unspecified|not specified)$",
+    re.IGNORECASE,
+)
+_MARKS = 3  # of a name that are taken off
 _KEPT = ("itis", "itides", "osis", "oses", "oma", "omas", "omata")
 _stemmer = snowballstemmer.stemmer("english")
 
@@ -288,11 +296,14 @@ def respelled(name: str) -> list[tuple[str, str]]:
 def unmarked(name: str) -> tuple[str, int] | None:
     """A name without the mark of its kind or of a rest, with what it costs; None for a name without such a mark.
 
-    *Asthma (disorder)* is *Asthma*; what is *Asthma, unspecified* comes after what is *Asthma*.
+    *Asthma (disorder)* is *Asthma*; what is *Asthma, unspecified* comes after what is *Asthma*, and after it what
+    leaves more open (*Unspecified asthma, unspecified severity*).
     """
-    tagged = _TAGGED.sub("", name)
-    plain = _UNSPECIFIED.sub("", tagged)
-    return (plain, int(plain != tagged)) if plain != name and plain else None
+    plain = _TAGGED.sub("", name)
+    cost = 0
+    while cost < _MARKS and (shorter := _UNSPECIFIED.sub("", plain, count=1)) not in (plain, ""):
+        plain, cost = shorter, cost + 1
+    return (plain, cost) if plain != name and plain else None
 
 
 def alias_codes(name: str, case_sensitive: bool) -> list[int]:

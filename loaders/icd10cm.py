@@ -1,6 +1,7 @@
 """ICD-10-CM, the tabular list as XML: chapters, sections, categories and codes, each below the next greater one.
 
-Format: CDC/NCHS, https://www.cdc.gov/nchs/icd/icd-10-cm/files.html
+Format: CDC/NCHS, https://www.cdc.gov/nchs/icd/icd-10-cm/files.html; what its names leave open is read as the official
+guidelines for coding say, section I.A.7 (parentheses and brackets) and I.A.14 (*and* in a title is *and* or *or*).
 """
 
 import re
@@ -20,6 +21,15 @@ _BLOCKS = ("chapter", "section", "diag")
 # Notes of a code, each an attribute; the fourth kind of note, inclusion terms, are names.
 _NOTES = ("includes", "excludes1", "excludes2", "codeFirst", "codeAlso", "useAdditionalCode", "sevenChrNote", "notes")
 _CHUNK = 1 << 16  # bytes
+_NO_CONDITIONS = frozenset("VWXYZ")  # causes from outside, reasons for an encounter
+_OF_THINGS = re.compile(r"related disorders|effects? of|poisoning by|^other diseases of", re.IGNORECASE)
+_DESCRIPTION = re.compile(
+    r"classifiable to|\blisted\b|^(?:any|all|the|these|those|conditions?|codes?)\b", re.IGNORECASE
+)
+_PLURAL = re.compile(r"(?<=\w)\((?:e?s)\)")
+_ASIDE = re.compile(r"\([^()\[\]]*\)|\[[^()\[\]]*\]")
+_SYNONYM = re.compile(r"([^()\[\]]+?) \[([^()\[\]]+)\]")
+_EITHER = re.compile(r"(\w+) and (\w+)")
 _SNAKE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -27,7 +37,8 @@ def read_icd10cm(path: Path, account: Account, options: Options = DEFAULTS) -> I
     """Concepts, names and the hierarchy of a tabular list; the account counts chapters, sections and codes.
 
     Ids are `ICD10CM:A00.0`, `ICD10CM:A00-A09` for a section and `ICD10CM:chapter-1` for a chapter. Inclusion terms are
-    names of the kind `related`: conditions that are coded there, often narrower ones. The notes of a code are its
+    names of the kind `related`: conditions that are coded there, often narrower ones; so is what a code includes,
+    where that is no list of other things (`_lists`), and the `other_forms` of a name. The notes of a code are its
     attributes (`excludes1`, `code_first`, ...), and so is `placeholder` where a code only fills a place. The characters
     that complete a code are its attribute `seventh_character`: those that it defines itself, else those of the nearest
     code above it; codes so completed are not spelled out. The table of visual impairment at H54 is not read.
@@ -75,6 +86,35 @@ def read_icd10cm(path: Path, account: Account, options: Options = DEFAULTS) -> I
 def is_icd10cm(head: list[str]) -> bool:
     """Whether the first lines of a file are those of a tabular list."""
     return any("<ICD10CM.tabular" in line for line in head)
+
+
+def other_forms(name: str, *, title: bool) -> list[str]:
+    """What a name also says: *Essential (primary) hypertension* is *Essential hypertension*, *Seizure(s)* a *Seizure*.
+
+    Words in parentheses may be there or not; words in brackets say the same again or explain, so that they are left
+    out, and are a name by themselves beside a name of one word (*Rubella [German measles]*) or as its initials. A
+    title of two words joined by *and* names what is either.
+    """
+    forms = [" ".join(_ASIDE.sub(" ", _PLURAL.sub("", name)).split()).replace(" ,", ",")]
+    if bracket := _SYNONYM.fullmatch(name):
+        said, again = bracket.groups()
+        if " " not in said or _are_initials(again, said):
+            forms.append(again)
+    if title and (either := _EITHER.fullmatch(name)):
+        forms += [either[1], either[2].capitalize()]
+    return [form for form in dict.fromkeys(forms) if form != name and re.search(r"\w\w", form)]
+
+
+def _lists(element: ElementTree.Element) -> bool:
+    """Whether a block includes what is no condition: places of the body, substances, vehicles, groups of codes."""
+    code = _text(element.find("name"))
+    return element.tag != "diag" or code[:1] in _NO_CONDITIONS or bool(_OF_THINGS.search(_name(element)))
+
+
+def _are_initials(letters: str, name: str) -> bool:
+    """Whether the words of a name begin with these capitals, the first with the first; words may be passed over."""
+    left = iter(word[0].upper() for word in name.split())
+    return letters.isupper() and letters[0] == name[0].upper() and all(letter in left for letter in letters)
 
 
 def _events(path: Path) -> Iterator[tuple[str, ElementTree.Element]]:
@@ -126,9 +166,13 @@ def _add(rows: Rows, id: str, element: ElementTree.Element) -> None:
     type_ = {"chapter": "Chapter", "section": "Section", "diag": "Code"}[element.tag]
     rows.add("concepts", id, name, [type_], None, _SOURCE)
     rows.add("names", id, name, "preferred", "en", _SOURCE, False)
-    for term in element.iterfind("inclusionTerm/note"):
-        if _text(term):
-            rows.add("names", id, _text(term), "related", "en", _SOURCE, False)
+    notes = [*element.iterfind("inclusionTerm/note"), *([] if _lists(element) else element.iterfind("includes/note"))]
+    terms = [term for note in notes if (term := _text(note)) and not _DESCRIPTION.search(term)]
+    forms = [*terms, *other_forms(name, title=element.tag == "diag")]
+    forms += [form for term in terms for form in other_forms(term, title=False)]
+    for form in dict.fromkeys(forms):
+        if form != name:
+            rows.add("names", id, form, "related", "en", _SOURCE, False)
     for kind in _NOTES:
         for note in element.iterfind(f"{kind}/note"):
             if _text(note):

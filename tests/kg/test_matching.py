@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kg import matching
 from kg.dictionary import Dictionary
-from kg.matching import alias_codes, base, is_said, is_symbol, singular, spelling, stem
+from kg.matching import alias_codes, base, is_said, is_symbol, singular, spelling, stem, unmarked
 from kg.mentions import Settings, find_mentions
 
 NAMES = [
@@ -259,3 +259,26 @@ def test_words_lie_where_they_stand(text):
     words = Dictionary(*(np.zeros(0, t) for t in (np.int64, np.int32, np.int8, np.int64))).words(text)
     assert [text[a:b] for a, b in zip(words.starts, words.ends, strict=True)] == matching.WORD.findall(text)
     assert len(words.forms) == len(words.gaps) == len(words.starts)
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "cost"),
+    [
+        ("Asthma (disorder)", "Asthma", 0),
+        ("Pneumonia NOS", "Pneumonia", 1),
+        ("Gout, unspecified", "Gout", 1),
+        ("Unspecified atrial fibrillation", "atrial fibrillation", 1),
+        ("Pneumonia, unspecified organism", "Pneumonia", 1),
+        ("Urinary tract infection, site not specified", "Urinary tract infection", 1),
+        ("Apnea, not elsewhere classified", "Apnea", 1),
+        ("Unspecified osteoarthritis, unspecified site", "osteoarthritis", 2),
+        ("Unspecified fracture of femur, unspecified side, NOS", "fracture of femur", 3),
+    ],
+)
+def test_marks_of_a_rest_are_taken_off(name, plain, cost):
+    assert unmarked(name) == (plain, cost)
+
+
+@pytest.mark.parametrize("name", ["Unspecified", "Other asthma", "Asthma, severe", "NOS"])
+def test_what_names_no_rest_or_nothing_else_keeps_its_name(name):
+    assert unmarked(name) is None

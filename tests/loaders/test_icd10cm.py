@@ -3,7 +3,7 @@
 import pytest
 
 from loaders import InputError
-from loaders.icd10cm import read_icd10cm
+from loaders.icd10cm import other_forms, read_icd10cm
 from loaders.options import Options
 
 LIST = """<?xml version="1.0" encoding="utf-8"?>
@@ -12,10 +12,13 @@ LIST = """<?xml version="1.0" encoding="utf-8"?>
  <sectionIndex><sectionRef first="A00" last="A09" id="A00-A09">not a section</sectionRef></sectionIndex>
  <section id="A00-A09"><desc>Intestinal diseases (A00-A09)</desc>
   <diag><name>A00</name><desc>Cholera &amp; more</desc>
-   <inclusionTerm><note>Blue death</note></inclusionTerm><excludes1><note>carrier (Z22)</note></excludes1>
+   <inclusionTerm><note>Blue death</note></inclusionTerm>
+   <includes><note>all that is described</note><note>blue fever</note></includes>
+   <excludes1><note>carrier (Z22)</note></excludes1>
    <codeFirst><note>cause</note></codeFirst>
    <sevenChrDef><extension char="A">initial encounter</extension></sevenChrDef>
-   <diag placeholder="true"><name>A00.0</name><desc>Classical</desc></diag>
+   <diag placeholder="true"><name>A00.0</name><desc>Classical</desc>
+    <includes><note>cholera (classical)</note><note>any condition classifiable to A01</note></includes></diag>
   </diag>
  </section>
 </chapter></ICD10CM.tabular>
@@ -37,19 +40,56 @@ def test_a_list(tables, write):
         ("ICD10CM:A00-A09", "ICD10CM:chapter-1"),
     }
     assert [(row["concept_id"][8:], row["attribute"], row["value"]) for row in rows["attributes"]] == [
+        ("A00.0", "includes", "cholera (classical)"),
+        ("A00.0", "includes", "any condition classifiable to A01"),
         ("A00.0", "placeholder", "true"),
         ("A00.0", "seventh_character", "A: initial encounter"),  # of the code above
+        ("A00", "includes", "all that is described"),
+        ("A00", "includes", "blue fever"),
         ("A00", "excludes1", "carrier (Z22)"),
         ("A00", "code_first", "cause"),
         ("A00", "seventh_character", "A: initial encounter"),
     ]
-    assert [row["name"] for row in rows["names"] if row["kind"] == "related"] == ["Blue death"]
+    assert [row["name"] for row in rows["names"] if row["kind"] == "related"] == [
+        "cholera (classical)",
+        "cholera",
+        "Blue death",
+        "blue fever",
+        "Infections",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "forms"),
+    [
+        ("Essential (primary) hypertension", ["Essential hypertension"]),
+        ("Hypertension (arterial) (benign) (systemic)", ["Hypertension"]),
+        ("Separation of muscle (nontraumatic), shoulder", ["Separation of muscle, shoulder"]),
+        ("Fibromuscular hyperplasia (of) renal artery", ["Fibromuscular hyperplasia renal artery"]),
+        ("Seizure(s) (convulsive) NOS", ["Seizure NOS"]),
+        ("Stress fracture, right finger(s)", ["Stress fracture, right finger"]),
+        ("Rubella [German measles]", ["Rubella", "German measles"]),
+        ("Refractory anemia with excess of blasts [RAEB]", ["Refractory anemia with excess of blasts", "RAEB"]),
+        ("Inconclusive laboratory evidence of human virus [HV]", ["Inconclusive laboratory evidence of human virus"]),
+        ("Other complication of respirator [ventilator]", ["Other complication of respirator"]),
+        ("Dizziness and giddiness", ["Dizziness", "Giddiness"]),
+        ("Nausea with vomiting, unspecified", []),
+        ("(A)", []),
+    ],
+)
+def test_what_a_name_leaves_open_are_names_too(name, forms):
+    assert other_forms(name, title=True) == forms
+
+
+def test_only_a_title_of_two_words_names_either():
+    assert not other_forms("Pins and needles", title=False)
+    assert not other_forms("Acute pain and chronic pain", title=True)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (LIST.replace("</section>", ""), "line 13: no well-formed XML"),
+        (LIST.replace("</section>", ""), "line 16: no well-formed XML"),
         (LIST[:300], "no well-formed XML"),
         (LIST.replace("<name>A00.0</name>", ""), "a diag without a code"),
         (LIST.replace("A00.0", "A00"), "a diag that is there twice"),
