@@ -25,6 +25,12 @@ _SENTENCE = re.compile(
     r"[.!?][\"')\]]*\s+(?=[^a-z\s])|\n\s*\n|\n(?=\s*(?:[-*\u2022]|\d+[.)])\s|[A-Z][\w ]{0,30}:)|\r\n\r\n"
 )
 _HEADING = re.compile(r"(?m)^[ \t]*([A-Za-z][A-Za-z /&-]{2,50}?)[ \t]*:")
+_FOLLOWING = re.compile(r"[ \t\r\n]+([^\W_]+)")
+_LINKS = frozenset(
+    "after again also although and as at based because before but by completely currently due during entirely for from "
+    "given if in is now of on only or per previously recently since so than that then though to today was when while "
+    "with yet".split()
+)
 _LIST = re.compile(r"(?:,|/|\bor\b|\band\b|\bnor\b)", re.IGNORECASE)
 
 Scope = tuple[int, int, str]  # characters [start, end) and their assertion
@@ -115,15 +121,24 @@ def _scopes(text: str, start: int, end: int, mentions: list[Mention]) -> list[Sc
         for t in triggers(text, start, end)
         if not any(m.start <= t.start and t.end <= m.end and m.end - m.start > t.end - t.start for m in mentions)
     ]
+    ahead = {t._replace(kind="after") for t in found if t.kind == "before" and t.assertion in ("possible", "negated")}
     scopes = []
     for n, trigger in enumerate(found):
         if trigger.kind == "before":
             limit = min([*(t.start for t in found[n + 1 :] if _cuts(t, trigger)), end])
             scopes.append((trigger.end, _reach(text, trigger.end, limit, mentions), trigger.assertion))
-        elif trigger.kind == "after":
+        elif trigger.kind == "after" and not (trigger in ahead and _goes_on(text, trigger.end)):
             limit = max([*(t.end for t in found[:n] if _cuts(t, trigger)), start])
             scopes.append((_reach_back(text, trigger.start, limit), trigger.start, trigger.assertion))
     return scopes
+
+
+def _goes_on(text: str, end: int) -> bool:
+    """Whether what a word qualifies may follow it: "a rash, possible measles", but "measles possible by the rash"."""
+    following = _FOLLOWING.match(text, end)
+    if following is None or not text[end - 1].isalpha():
+        return False
+    return following[1].lower() not in _LINKS and not following[1].endswith("ally")
 
 
 def _cuts(end: Trigger, trigger: Trigger) -> bool:

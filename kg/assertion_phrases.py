@@ -149,7 +149,10 @@ ENDS = {
         desired | says | said | say | thinks | think | believes | concerned | brings | brought | feels | felt | wants |
         wanted | asks | asked | for evaluation | for followup | for follow-up | for follow up
     """,
-    "historical": "now | current | currently | presently | today | at present",
+    "historical": """
+        now | current | currently | presently | today | at present | admitted | referred | comes | came | is here |
+        here for | here with
+    """,
 }
 
 # Phrases that look like triggers, or like ends, and say nothing.
@@ -179,6 +182,16 @@ PSEUDO += "".join(
     for beside in ("with", "by", "per", "from")
     for whose in ("", "his ", "her ", "my ", "their ", "the ")
     for relative in ("mother", "father", "parents", "mom", "dad", "brother", "sister", "grandmother")
+)
+
+# A stretch of time up to now: "knee pain in the past three months".
+PSEUDO += "".join(
+    f"| {before} {time} "
+    for before in ("past", "the past", "in the past", "over the past", "for the past")
+    for time in (
+        "few several couple hour day week month year hours days weeks months years one two three four five six seven "
+        "eight nine ten eleven twelve 24 48 72 1 2 3 4 5 6 7 8 9 10 11 12"
+    ).split()
 )
 
 # Headings of sections, and what they say of what stands below them.

@@ -41,6 +41,12 @@ A man with family history of [breast cancer|family] and, from family history, [g
 He presents with his [mother] for followup of [asthma].
 Her parents noticed no [rash|negated] and deny [vomiting|negated].
 A boy who is brought in by his parents, with [cough].
+Upper respiratory [illness] with [apnea], possible [pertussis|possible].
+A [rash] of the face and possible elderly [abuse|possible]; [scabies|possible] possible by the look of it.
+A man with a [cough] denied [fever|negated]; [chest pain|negated] denied.
+[Reflexes|negated] absent bilaterally; [ptosis], absent [reflexes|negated].
+[Knee pain] in the past three months. A [fracture|historical] in the past.
+Past medical history of [asthma|historical] and [gout|historical] admitted for [vomiting].
 His [father] died of [mesothelioma|family] and his [mother|family] died of [gout|family].
 """
 
