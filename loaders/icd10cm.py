@@ -168,7 +168,9 @@ def _add(rows: Rows, id: str, element: ElementTree.Element) -> None:
     rows.add("names", id, name, "preferred", "en", _SOURCE, False)
     notes = [*element.iterfind("inclusionTerm/note"), *([] if _lists(element) else element.iterfind("includes/note"))]
     terms = [term for note in notes if (term := _text(note)) and not _DESCRIPTION.search(term)]
-    forms = [*terms, *other_forms(name, title=element.tag == "diag")]
+    below = {_name(code).lower().split(",")[0] for code in element.iter("diag") if code is not element}
+    either = element.tag == "diag" and not any(one.lower() in below for one in name.split(" and "))
+    forms = [*terms, *other_forms(name, title=either)]
     forms += [form for term in terms for form in other_forms(term, title=False)]
     for form in dict.fromkeys(forms):
         if form != name:

@@ -81,6 +81,23 @@ def test_what_a_name_leaves_open_are_names_too(name, forms):
     assert other_forms(name, title=True) == forms
 
 
+def test_a_code_below_keeps_its_name_for_itself(tables, write):
+    """Nausea is R11.0, vomiting R11.1, unspecified or not; the code above them is both."""
+    below = "".join(
+        f"<diag><name>A00.{n}</name><desc>{name}</desc></diag>"
+        for n, name in ((1, "Nausea"), (2, "Vomiting, unspecified"))
+    )
+    both = LIST.replace("Cholera &amp; more", "Nausea and vomiting").replace(
+        "  </diag>\n </section>", below + "</diag></section>"
+    )
+    rows, _ = tables(read_icd10cm, write(both))
+    assert not [r for r in rows["names"] if r["concept_id"] == "ICD10CM:A00" and r["name"] in ("Nausea", "Vomiting")]
+    rows, _ = tables(read_icd10cm, write(LIST.replace("Cholera &amp; more", "Nausea and vomiting")))
+    assert [
+        r["name"] for r in rows["names"] if r["concept_id"] == "ICD10CM:A00" and r["name"] in ("Nausea", "Vomiting")
+    ]
+
+
 def test_only_a_title_of_two_words_names_either():
     assert not other_forms("Pins and needles", title=False)
     assert not other_forms("Acute pain and chronic pain", title=True)
