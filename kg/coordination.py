@@ -68,7 +68,8 @@ def _borrow_end(words: Words, first: Conjunct, last: Conjunct, ends: set[int], d
         last[skipped : skipped + m]
         for skipped in range(1, min(MAX_OWN, len(last) - 1) + 1)
         for m in range(min(MAX_SHARED, len(last) - skipped), 0, -1)
-        if counted or words.ends[last[skipped + m - 1]] in ends
+        if (counted or words.ends[last[skipped + m - 1]] in ends)
+        and last[skipped + m - 1] - last[0] == skipped + m - 1  # no "broad nail *with* a thumb"
     ]
     return _together(words, [first[-n:] for n in range(min(MAX_OWN, len(first)), 0, -1)], heads, dictionary)
 

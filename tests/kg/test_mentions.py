@@ -58,6 +58,12 @@ def test_what_an_article_begins_is_a_phrase_of_its_own(linker):
     assert found(linker, "an anomaly and a flat face") == [("flat face", "C:24")]
 
 
+@pytest.mark.parametrize("link", ["with", "of", "in"])
+def test_no_end_is_borrowed_from_behind_a_function_word(linker, link):
+    """Not "renal anomalies": the words between are another phrase."""
+    assert found(linker, f"the renal and primarily otic tissue {link} anomalies") == []
+
+
 def test_a_conjunct_gets_its_end_from_the_nearest_that_gives_one(linker):
     text = "posterior subcapsular or capsular cataract and cortical cataract"
     wanted = [("posterior subcapsular cataract", "C:25"), ("capsular cataract", "C:26"), ("cortical cataract", "C:27")]
