@@ -42,7 +42,7 @@ _VERBS = frozenset(
 _BEFORE_VERBS = frozenset("can cannot could I it may might must not shall should they we who will would you".split())
 _BEFORE_TO = frozenset(("back", "lead", "leads"))
 _BEFORE_NOUNS = frozenset("a an the this my your his her its our their own free living low lower upper mid of".split())
-_USED = _VERBS | {"to"}
+_USED = _VERBS | {"to", "medical"}
 _CAPITALS = frozenset(word.upper() for word in FUNCTION_WORDS)
 WORD = re.compile(r"([^\W_]+)(?:['\u2019][sS]\b)?")
 _GREEK = str.maketrans(
@@ -97,7 +97,7 @@ _DERIVED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<=plas)tic$|(?<=ecta)tic$", "ia"),
         (r"(?<=[aeg]re)tic$|(?<=[gn]e)tic$", "sis"),
         (r"(?<=...)leptic$", "lepsy"),
-        (r"(?<=.ma)t(?:ous|ic)$", ""),
+        (r"(?<!systema)(?<=.ma)t(?:ous|ic)$", ""),  # a systematic review is no review of systems
         (r"(?<=...ic)ular$|(?<=musc)ular$", "le"),
         (r"(?<=dib)ular$", "le"),
         (r"(?<=[rl][ya]n)ge(?:al|s)$", "x"),
@@ -241,13 +241,16 @@ def unnamed(words: Sequence[str], lower: Sequence[str]) -> list[int]:
     """Places of words, as written and in lower case, that are part of no name as they are used in a longer text.
 
     "It will work", but the will; "back to work", but my back to the side; "do you smoke", "may affect", "leads to"; and
-    *to* where it tells a purpose: "the aim of this study was to evaluate" speaks of no evaluation study.
+    *to* where it tells a purpose: "the aim of this study was to evaluate" speaks of no evaluation study. A medical
+    history is none of medicine.
     """
 
     def is_unnamed(n: int, word: str) -> bool:
         before, after = lower[n - 1] if n else "", lower[n + 1] if n + 1 < len(lower) else ""
         if word == "to":
             return before in _BE
+        if word == "medical":
+            return after == "history" and lower[n + 2 : n + 3] != ["taking"]
         if before in _BEFORE_NOUNS:
             return False
         verb = n > 0 and words[n - 1] in _BEFORE_VERBS
@@ -323,6 +326,6 @@ def alias_codes(name: str, case_sensitive: bool) -> list[int]:
         return []
     if len(words) == 1:
         return as_written if re.search(_NAMED, name) else [word_code("=" + base(words[0]))]
-    if all(len(word) == 1 for word in words):
+    if all(len(word) <= 2 for word in words):  # UP II is not "up to 2"
         return as_written if words else []
     return [word_code(stem(word)) for word in words]

@@ -48,7 +48,8 @@ class Variants:
                         continue
                     for other in self.instead.get(word, ()):
                         changed = (*form[:place], other, *form[place + 1 :])
-                        if len(forms) <= MAX_VARIANTS and other not in form:
+                        told = any(len(word) > 2 for word in changed)  # "vs 1" is too little for a name
+                        if told and len(forms) <= MAX_VARIANTS and other not in form:
                             forms.setdefault(changed, depth)
         for form, cost in list(forms.items()):
             left = tuple(word for word in form if word not in self.omitted)

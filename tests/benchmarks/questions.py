@@ -48,7 +48,7 @@ BATTERIES = {
         settings={"frozen_blocks": 6, "after_block": 6, "epochs": 8},
     ),
     "covid_qa": Battery(
-        3, ("plain", "same-parameters", "true"), part=400,
+        5, ("plain", "same-parameters", "true"), part=400,
         settings={
             "frozen_blocks": 4, "after_block": 4, "epochs": 3, "batch_size": 8, "learning_rate": 1e-4,
             "precision": "bf16", "max_pieces": 256, "max_windows": 2,

@@ -104,6 +104,17 @@ def test_a_word_of_every_sentence_is_no_name_that_is_spelt_otherwise():
     ]  # fmt: skip
 
 
+def test_too_little_for_a_name_in_other_words_and_what_notes_say_of_themselves():
+    names = ["UP II", "Systematic review", "Medical history", "Medical history taking", "History", "Traumatic cyst"]
+    text = "UP II went up to 2. Review of systems, medical history; medical history taking. A trauma cyst."
+    assert found(text, names) == [
+        ("UP II", "UP II"),
+        ("history", "History"),
+        ("medical history taking", "Medical history taking"),
+        ("trauma cyst", "Traumatic cyst"),
+    ]
+
+
 LETTERED = [
     "Hepatitis", "Hepatitis A", "Hepatitis A virus", "Vitamin A", "Vitamin deficiency", "Vitamin A deficiency",
     "Protein S deficiency", "ITS studies", "AT hook", "Oil A", "A kinase", "Fever", "Pain in the neck",

@@ -16,6 +16,12 @@ def test_a_pair_of_words_is_learnt_from_several_concepts():
     assert learn_variants([*names[:3], *unrelated]).instead == {}, "three of 43"
 
 
+def test_what_is_left_says_enough_for_a_name():
+    learnt = learn_variants([[["vs", organ], ["vasectrin", organ]] for organ in ORGANS])
+    assert dict(learnt.of(["vasectrin", "peptide"])) == {("vs", "peptide"): 1}
+    assert not dict(learnt.of(["vasectrin", "1"])), "vs 1 is no name in a table"
+
+
 def test_words_that_synonyms_leave_out_may_be_missing():
     names = [[["abnorm", str(n), "morpholog"], ["abnorm", str(n)]] for n in range(12)]
     learnt = learn_variants(names)
