@@ -59,6 +59,7 @@ FORMATS: dict[str, Format] = {
     "table": Format(read_table, is_table, heeds=frozenset({"columns"})),
 }
 UNKNOWN = "a file of no known format"
+Dumps = list[tuple[Path, str | None]]
 
 
 def read_ontology(
@@ -67,7 +68,7 @@ def read_ontology(
     """Read a dump in any known format: a file, a folder, or a zip archive of either.
 
     `format` is one of `FORMATS`; it is detected if None and noted in `account`. A folder that is no dump as a whole is
-    read file by file, each with an account of its own; files of no known format are counted there as dropped.
+    read dump by dump, each with an account of its own; files of no known format are counted there as dropped.
 
     Raises:
         InputError: the dump is missing, empty, binary or of no known format (at once), or malformed (while reading).
@@ -77,10 +78,10 @@ def read_ontology(
         raise MedgraftError(f"no format {format!r}; choose one of {', '.join(FORMATS)}")
     path = opened(path)
     if path.is_dir() and not _reads_folder(format):
-        found = _folder_format(path) if format is None else None
-        if found is None:
-            return _read_each(_dumps_in(path, format, options), account, options)
-        format = found
+        dumps = _dumps_in(path, format, options)
+        if dumps[0][0] != path or len(dumps) > 1:
+            return _read_each(dumps, account, options)
+        format = dumps[0][1]
     account.format = format or detect_format(path, options)
     return FORMATS[account.format].read(path, account, options)
 
@@ -123,13 +124,11 @@ def holds_dump(path: str | Path) -> bool:
         place = opened(path)
         if not place.is_dir():
             detect_format(place)
-        elif _folder_format(place) is None:
-            if Path(path).is_dir() and any(entry.is_dir() for entry in place.iterdir()):
-                return False
-            _dumps_in(place, None, DEFAULTS)
+            return True
+        whole = _dumps_in(place, None, DEFAULTS)[0][0] == place
+        return whole or not Path(path).is_dir() or not any(entry.is_dir() for entry in place.iterdir())
     except InputError:
         return False
-    return True
 
 
 def _reads_folder(format: str | None) -> bool:
@@ -141,12 +140,36 @@ def _folder_format(folder: Path) -> str | None:
     return next((name for name, format in FORMATS.items() if format.is_folder and format.is_folder(names)), None)
 
 
-def _dumps_in(folder: Path, format: str | None, options: Options) -> list[tuple[Path, str | None]]:
-    """The files of a folder, each with its format, None where there is none."""
-    dumps = [(path, format or _format_or_none(path, options)) for path in files(folder)]
+def _dumps_in(folder: Path, format: str | None, options: Options) -> Dumps:
+    """The dumps of a folder, it itself or others in it, each with its format, None where there is none.
+
+    Raises:
+        InputError: there is none of a known format.
+    """
+    dumps: Dumps = [(path, format) for path in files(folder)] if format else _parts(folder, options)
     if not any(found for _, found in dumps):
         raise InputError(folder, None, f"holds no file of a known format ({', '.join(FORMATS)}); check the path")
     return dumps
+
+
+def _parts(folder: Path, options: Options) -> Dumps:
+    """A folder that is one dump as a whole; else those in it, whether they are folders or files."""
+    whole = _folder_format(folder)
+    single: Dumps = [(path, _format_or_none(path, options)) for path in files(folder)]
+    if whole is None:
+        return single
+    others: Dumps = [(path, format) for path, format in single if format]
+    names = [path.name for path, _ in single]
+    if not others and sum(bool(f.is_folder and f.is_folder(names)) for f in FORMATS.values()) == 1:
+        return [(folder, whole)]
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    if not any(entry.is_dir() and _folder_format(entry) for entry in entries):
+        inside: Dumps = [(folder, whole)]
+        return inside + others
+    below: Dumps = []
+    for entry in entries:
+        below += _parts(entry, options) if entry.is_dir() else [part for part in single if str(part[0]) == str(entry)]
+    return below
 
 
 def _format_or_none(path: Path, options: Options) -> str | None:

@@ -1,6 +1,7 @@
 """Detection by content, one-line refusals, and what any reader does with damaged files."""
 
 import gzip
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -43,6 +44,30 @@ def test_a_format_is_known_by_its_content(
     account = Account(path)
     assert detect_format(path) == format
     assert list(read_ontology(path, account)) and account.format == format and account.kept
+
+
+RRF = "C0000001|ENG|P|L0000001|PF|S0000001|Y|A0000001||M1|D1|MSH|MH|D1|Fever|0|N||\n"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_dump_of_a_folder_is_read_whatever_lies_beside_it(tmp_path: Path, mini: Path, packed: bool) -> None:
+    """A release that is a folder hid all that lay beside it, uncounted."""
+    shelf = tmp_path / "shelf"
+    for name in ("umls/META", "umls/doc", "obo"):
+        (shelf / name).mkdir(parents=True)
+    (shelf / "umls" / "META" / "MRCONSO.RRF").write_text(RRF)
+    (shelf / "umls" / "doc" / "read.me").write_text("what this is\n")
+    shutil.copy(mini / "mini.obo", shelf / "obo")
+    shutil.copy(mini / "mini.hpoa", shelf)
+    place = Path(shutil.make_archive(str(tmp_path / "shelf"), "zip", shelf)) if packed else shelf
+    account = Account(place)
+    assert list(read_ontology(place, account))
+    kept = {file.path.name: (file.kept > 0, sum(file.dropped.values())) for file in account.files()}
+    assert kept["MRCONSO.RRF"][0] and kept["mini.obo"][0] and kept["mini.hpoa"][0]
+    shutil.copy(mini / "mini.hpoa", shelf / "umls" / "META")  # beside the files of the release itself
+    account = Account(shelf / "umls")
+    assert list(read_ontology(shelf / "umls", account))
+    assert {file.path.name for file in account.files() if file.kept} == {"MRCONSO.RRF", "mini.hpoa"}
 
 
 def test_files_in_a_zip_archive_are_read_like_those_of_a_folder(tmp_path: Path, mini: Path) -> None:
