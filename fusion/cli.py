@@ -252,18 +252,15 @@ def train(
     With a memory, which needs no linker: --memory facts,definitions,examples
     """
     import fusion
-    import kg
 
     kinds = [kind.strip() for kind in memory.split(",") if kind.strip()]
-    from_graph = bool({"facts", "definitions"} & set(kinds))
     documents = corpus_of(task, corpus, dev)
-    # A graph that a memory is made of is fused as well only where its embeddings are named.
-    remembered = graph is not None and from_graph and embeddings is None
-    known, vectors, index = open_knowledge(None if remembered else graph, embeddings, linker, device)
+    known, vectors, index = open_knowledge(graph, embeddings, linker)
     entries = None
     if kinds:
-        source = kg.connect(graph) if graph is not None and remembered else known
-        entries = fusion.build_memory(kinds, encoder, graph=source, task=task, corpus=documents, progress=True)
+        entries = fusion.build_memory(kinds, encoder, graph=known, task=task, corpus=documents, progress=True)
+    if vectors is None and {"facts", "definitions"} & set(kinds):
+        known, index = None, None  # what a memory is made of is fused as well only where its embeddings are named
     model = fusion.train(
         task,
         documents,

@@ -52,9 +52,9 @@ def corpus_of(task: str, train: Path, dev: Path | None, test: Path | None = None
 
 
 def open_knowledge(
-    graph: str | None, embeddings: Path | None, linker: Path | None, device: str
+    graph: str | None, embeddings: Path | None, linker: Path | None
 ) -> "tuple[kg.Graph | None, kg.Embeddings | None, kg.Linker | None]":
-    """What `fusion.train` wants for a fused model; nothing for a plain one.
+    """What is given of a graph; `fusion.train` makes the rest once the corpus may be trained with that graph.
 
     Raises:
         MedgraftError: embeddings or a linker without a graph, or of another one.
@@ -66,7 +66,8 @@ def open_knowledge(
             raise MedgraftError("--embeddings and --linker are those of a graph; name it with --graph")
         return None, None, None
     known = kg.connect(graph)
-    return known, open_embeddings(known, embeddings, device), open_linker(known, linker)
+    vectors = None if embeddings is None else kg.Embeddings.load(embeddings, known)
+    return known, vectors, None if linker is None else kg.Linker.load(linker, known)
 
 
 def open_embeddings(graph: "kg.Graph", embeddings: Path | None, device: str) -> "kg.Embeddings":

@@ -159,7 +159,7 @@ def search(
 
     space = read_space(vary) if vary else None
     given = corpus_of(task, corpus, dev)
-    known, vectors, index = open_knowledge(graph, embeddings, linker, device)
+    known, vectors, index = open_knowledge(graph, embeddings, linker)
     fixed = {"epochs": epochs, "frozen_blocks": frozen_blocks, "cache_frozen": frozen_blocks > 0}
     varied = {"frozen_blocks", "cache_frozen"} if space is not None and "frozen_blocks" in space else set()
     found = fusion.search(

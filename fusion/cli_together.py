@@ -66,7 +66,7 @@ def train_together(
         alone = sorted(files.keys() ^ held_out.keys())[0]
         raise MedgraftError(f"{alone} has only one of --train and --dev; give both for each task")
     given = {task: corpus_of(task, path, held_out[task]) for task, path in files.items()}
-    known, vectors, index = open_knowledge(graph, embeddings, linker, device)
+    known, vectors, index = open_knowledge(graph, embeddings, linker)
     models = fusion.train_together(
         given,
         known,

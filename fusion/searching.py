@@ -9,6 +9,7 @@ from typing import Any
 
 from fusion.ablation import read_results
 from fusion.corpora import Corpus
+from fusion.course import Course, its_own, opened
 from fusion.question_corpora import QuestionCorpus
 from fusion.training import train
 from loaders.errors import MedgraftError
@@ -131,9 +132,9 @@ def search(
     Args:
         task: as of `fusion.train`.
         corpus: with a development part; its test part is taken away before anything is trained.
-        graph: with embeddings and linker for a fused model, as of `fusion.train`.
-        embeddings: trained on this graph.
-        linker: built from this graph.
+        graph: for a fused model, as of `fusion.train`, like the next two.
+        embeddings: of this graph.
+        linker: of this graph.
         encoder: as of `fusion.train`.
         out: folder of the results.
         space: what to vary; `SPACE`, with a graph `FUSED_SPACE`, by default.
@@ -152,6 +153,8 @@ def search(
 
     asked = dict(space if space is not None else SPACE if graph is None else FUSED_SPACE)
     _check(asked, settings, corpus, trials, seeds)
+    graph = opened(graph)
+    embeddings, linker = its_own(graph, embeddings, linker, Course(device=device))
     corpus = replace(corpus, test=())  # type: ignore[arg-type]
     key = {
         "task": task, "documents": corpus.digest(), "encoder": Path(encoder).name, "seeds": seeds, "seed": seed,
