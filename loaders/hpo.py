@@ -152,7 +152,13 @@ def is_hpoa(head: list[str]) -> bool:
 
 
 def is_genes_to_phenotype(head: list[str]) -> bool:
-    """Whether the first lines of a file are those of a gene-phenotype table, some columns perhaps missing."""
+    """Whether the first lines of a file are those of a gene-phenotype table, some columns perhaps missing.
+
+    phenotype_to_genes.txt, which begins with the phenotype, is none: it lists a gene again for all that lies above its
+    phenotypes, so its rows are no annotations.
+    """
+    if any(_column_names(line)[:1] == [_normal(_GENES["phenotype"][0])] for line in head):
+        return False
     genes = _most_found(head, *_GENES["gene"], *_GENES["symbol"])
     return genes > 0 and genes + _most_found(head, *_GENES["phenotype"], *_GENES["phenotype_name"]) > 1
 

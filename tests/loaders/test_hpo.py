@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loaders import Account, InputError
+from loaders import Account, InputError, detect_format
 from loaders.hpo import RELATIONS, read_genes_to_phenotype, read_hpoa
 from loaders.options import Options
 
@@ -229,3 +229,12 @@ def test_the_gene_table_is_read_as_a_slow_loop_reads_it(hpo: Path) -> None:
     diseases = {(f"NCBIGene:{line[0]}", "associated_with_disease", line[5]) for line in lines}
     assert found["exclusions"] == list(compress(annotations, absent))
     assert sorted(found["triples"]) == sorted([*compress(annotations, map(not_, absent)), *diseases])
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["hpo_id\thpo_name\tncbi_gene_id\tgene_symbol\tdisease_id", "#Format: HPO-id<tab>HPO label<tab>entrez-gene-id"],
+)
+def test_the_table_from_phenotypes_to_genes_holds_no_annotations(header: str, write: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match="none of the known formats"):
+        detect_format(write(f"{header}\nHP:0000001\tAll\t10\tNAT2\tOMIM:1\n"))
