@@ -41,7 +41,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture
 def no_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(corpora.DATA_VARIABLE, str(tmp_path / "nothing"))
-    monkeypatch.setattr(corpora, "_cache", lambda: tmp_path / "cache")
+    monkeypatch.setenv("MEDGRAFT_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.mark.usefixtures("no_corpora")
@@ -69,7 +69,7 @@ def test_the_whole_run_without_corpora_is_marked_silver_and_reused(
     plain = (tmp_path / "run" / "plain" / "medgraft.json").stat().st_mtime_ns
     monkeypatch.undo()
     monkeypatch.setenv(corpora.DATA_VARIABLE, str(tmp_path / "nothing"))
-    monkeypatch.setattr(corpora, "_cache", lambda: tmp_path / "cache")
+    monkeypatch.setenv("MEDGRAFT_CACHE", str(tmp_path / "cache"))
     assert len(asked) == 2 and "Download" in asked[0]
 
     report = run()
