@@ -125,8 +125,10 @@ def holds_dump(path: str | Path) -> bool:
         if not place.is_dir():
             detect_format(place)
             return True
-        whole = _dumps_in(place, None, DEFAULTS)[0][0] == place
-        return whole or not Path(path).is_dir() or not any(entry.is_dir() for entry in place.iterdir())
+        mixed = Path(path).is_dir() and any(entry.is_dir() for entry in place.iterdir())
+        if mixed and _folder_format(place) is None:  # told by names alone, before any file is opened
+            return False
+        return _dumps_in(place, None, DEFAULTS)[0][0] == place or not mixed
     except InputError:
         return False
 
