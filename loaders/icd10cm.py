@@ -166,8 +166,10 @@ def _add(rows: Rows, id: str, element: ElementTree.Element) -> None:
     type_ = {"chapter": "Chapter", "section": "Section", "diag": "Code"}[element.tag]
     rows.add("concepts", id, name, [type_], None, _SOURCE)
     rows.add("names", id, name, "preferred", "en", _SOURCE, False)
-    notes = [*element.iterfind("inclusionTerm/note"), *([] if _lists(element) else element.iterfind("includes/note"))]
-    terms = [term for note in notes if (term := _text(note)) and not _DESCRIPTION.search(term)]
+    terms = [term for note in element.iterfind("inclusionTerm/note") if (term := _text(note))]
+    if not _lists(element):
+        included = map(_text, element.iterfind("includes/note"))
+        terms += [term for term in included if term and not _DESCRIPTION.search(term)]
     below = {_name(code).lower().split(",")[0] for code in element.iter("diag") if code is not element}
     either = element.tag == "diag" and not any(one.lower() in below for one in name.split(" and "))
     forms = [*terms, *other_forms(name, title=either)]

@@ -12,7 +12,7 @@ LIST = """<?xml version="1.0" encoding="utf-8"?>
  <sectionIndex><sectionRef first="A00" last="A09" id="A00-A09">not a section</sectionRef></sectionIndex>
  <section id="A00-A09"><desc>Intestinal diseases (A00-A09)</desc>
   <diag><name>A00</name><desc>Cholera &amp; more</desc>
-   <inclusionTerm><note>Blue death</note></inclusionTerm>
+   <inclusionTerm><note>Blue death</note><note>Any plague</note></inclusionTerm>
    <includes><note>all that is described</note><note>blue fever</note></includes>
    <excludes1><note>carrier (Z22)</note></excludes1>
    <codeFirst><note>cause</note></codeFirst>
@@ -54,6 +54,7 @@ def test_a_list(tables, write):
         "cholera (classical)",
         "cholera",
         "Blue death",
+        "Any plague",
         "blue fever",
         "Infections",
     ]
