@@ -75,24 +75,27 @@ def kept_linker(graph: "Graph") -> "Linker":
     """The linker of a graph, over its English names; built if there is none yet."""
     from kg.linking import Linker
 
-    return Linker.load(kept_linker_folder(graph), graph)
+    folder = _linker_folder(graph)
+    try:
+        return Linker.load(folder, graph)
+    except MedgraftError:
+        _say(f"the linker of this graph is built now, and kept in {folder}")
+    return Linker.build(graph, out=folder)
 
 
 def kept_linker_folder(graph: "Graph") -> Path:
-    """Where that linker is kept."""
-    from kg.linking import Linker
+    """Where that linker is kept; it is there."""
+    kept_linker(graph)
+    return _linker_folder(graph)
 
-    folder = cache_folder() / "linkers" / graph.fingerprint[:24]
-    try:
-        Linker.load(folder, graph)
-    except MedgraftError:
-        _say(f"the linker of this graph is built now, and kept in {folder}")
-        Linker.build(graph, out=folder)
-    return folder
+
+def _linker_folder(graph: "Graph") -> Path:
+    by = hashlib.sha256(repr(_readers()).encode()).hexdigest()[:8]
+    return cache_folder() / "linkers" / f"{graph.fingerprint[:24]}-{by}"
 
 
 def _readers() -> tuple[str, int]:
-    """The version that reads dumps; of a checkout also when its readers changed last."""
+    """The version that reads dumps and names; of a checkout also when that code changed last."""
     import loaders
 
     sources = [*Path(loaders.__file__).parent.glob("*.py"), *Path(__file__).parent.glob("*.py")]
