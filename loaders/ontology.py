@@ -16,7 +16,7 @@ from loaders.obographs import is_obographs, read_obographs
 from loaders.options import DEFAULTS, Options
 from loaders.owl import is_owl, read_owl
 from loaders.rf2 import is_rf2, read_rf2
-from loaders.sources import files, head, opened
+from loaders.sources import files, head, opened, visible
 from loaders.sssom import is_sssom, read_sssom
 from loaders.tables import Account, Batch
 from loaders.umls import is_rxnorm, is_umls, read_rxnorm, read_umls
@@ -164,7 +164,7 @@ def _parts(folder: Path, options: Options) -> Dumps:
     names = [path.name for path, _ in single]
     if not others and sum(bool(f.is_folder and f.is_folder(names)) for f in FORMATS.values()) == 1:
         return [(folder, whole)]
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    entries = sorted(visible(folder), key=lambda entry: entry.name)
     if not any(entry.is_dir() and _folder_format(entry) for entry in entries):
         inside: Dumps = [(folder, whole)]
         return inside + others

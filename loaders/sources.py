@@ -44,10 +44,13 @@ def files(folder: Path) -> list[Path]:
     return list(_walk(folder))
 
 
+def visible(folder: Path) -> Iterator[Path]:
+    """What a folder holds, without hidden entries and those that systems leave behind."""
+    return (entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX")))
+
+
 def _walk(folder: Path) -> Iterator[Path]:
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if entry.name.startswith((".", "__MACOSX")):
-            continue
+    for entry in sorted(visible(folder), key=lambda entry: entry.name):
         if entry.is_dir():
             yield from _walk(entry)
         else:

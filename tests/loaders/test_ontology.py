@@ -53,17 +53,18 @@ RRF = "C0000001|ENG|P|L0000001|PF|S0000001|Y|A0000001||M1|D1|MSH|MH|D1|Fever|0|N
 def test_every_dump_of_a_folder_is_read_whatever_lies_beside_it(tmp_path: Path, mini: Path, packed: bool) -> None:
     """A release that is a folder hid all that lay beside it, uncounted."""
     shelf = tmp_path / "shelf"
-    for name in ("umls/META", "umls/doc", "obo"):
+    for name in ("umls/META", "umls/doc", "obo", ".hidden"):
         (shelf / name).mkdir(parents=True)
     (shelf / "umls" / "META" / "MRCONSO.RRF").write_text(RRF)
     (shelf / "umls" / "doc" / "read.me").write_text("what this is\n")
     shutil.copy(mini / "mini.obo", shelf / "obo")
     shutil.copy(mini / "mini.hpoa", shelf)
+    shutil.copy(mini / "mini.json", shelf / ".hidden")
     place = Path(shutil.make_archive(str(tmp_path / "shelf"), "zip", shelf)) if packed else shelf
     account = Account(place)
     assert list(read_ontology(place, account))
     kept = {file.path.name: (file.kept > 0, sum(file.dropped.values())) for file in account.files()}
-    assert kept["MRCONSO.RRF"][0] and kept["mini.obo"][0] and kept["mini.hpoa"][0]
+    assert kept["MRCONSO.RRF"][0] and kept["mini.obo"][0] and kept["mini.hpoa"][0] and "mini.json" not in kept
     shutil.copy(mini / "mini.hpoa", shelf / "umls" / "META")  # beside the files of the release itself
     account = Account(shelf / "umls")
     assert list(read_ontology(shelf / "umls", account))
